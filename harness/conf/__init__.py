@@ -1,0 +1,1 @@
+"""Configuration as data: grids, scales, launchers and data, one YAML file each."""

@@ -1,0 +1,78 @@
+"""Errors that a person can act on, and the wrapper that turns them into exit codes.
+
+Exit codes of every door: 0 all done, 1 something failed while running, 2 the request was wrong,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """The request cannot be met as written; the message is one line and names the remedy."""
+
+
+class Failure(RuntimeError):
+    """The request was fine, but the work could not be done; the message names the remedy."""
+
+
+class Problems(UserError):
+    """Everything that is wrong with a configuration, found before any work starts."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+def suggestion(name: str, options: Iterable[str]) -> str:
+    """"Did you mean 'x'? Valid: a, b, c." for a name that is none of `options`."""
+    valid = sorted(options)
+    close = get_close_matches(name, valid, n=1, cutoff=0.6)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return f"{hint}valid: {', '.join(valid) if valid else '(none)'}"
+
+
+def unknown(kind: str, name: str, options: Iterable[str], where: str = "") -> UserError:
+    """The error for a name that does not exist, with the nearest and all valid names."""
+    place = f"{where}: " if where else ""
+    return UserError(f"{place}unknown {kind} '{name}'; {suggestion(name, options)}")
+
+
+def door(main: Callable[[list[str]], int]) -> Callable[[], None]:
+    """Wrap a command's `main(argv) -> exit code` so that a user's mistake shows no traceback."""
+
+    @functools.wraps(main)
+    def run() -> None:
+        sys.exit(_exit_code(main))
+
+    return run
+
+
+def _exit_code(main: Callable[[list[str]], int]) -> int:
+    try:
+        code = main(sys.argv[1:])
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        return _say(error, 2)
+    except Failure as error:
+        return _say(error, 1)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues where it stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # the reader (head, less) went away: silence the flush at exit as well
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _say(error: Exception, code: int) -> int:
+    lines = getattr(error, "problems", None) or str(error).splitlines() or [type(error).__name__]
+    for line in lines:
+        print(f"error: {line}", file=sys.stderr)
+    return code

@@ -1,0 +1,1 @@
+"""Where stages are done: one module per launcher."""

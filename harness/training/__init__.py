@@ -1,0 +1,1 @@
+"""Pretraining: backbones, optimisers, schedules, sampling, checkpoints and the loop."""
