@@ -1,0 +1,1 @@
+"""Small parts shared by the methods: heads, losses, queues and moving averages."""
