@@ -10,7 +10,8 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
+
+from methods import options as options_module
 
 
 class UserError(ValueError):
@@ -29,18 +30,10 @@ class Problems(UserError):
         super().__init__("\n".join(self.problems))
 
 
-def suggestion(name: str, options: Iterable[str]) -> str:
-    """"Did you mean 'x'? Valid: a, b, c." for a name that is none of `options`."""
-    valid = sorted(options)
-    close = get_close_matches(name, valid, n=1, cutoff=0.6)
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    return f"{hint}valid: {', '.join(valid) if valid else '(none)'}"
-
-
 def unknown(kind: str, name: str, options: Iterable[str], where: str = "") -> UserError:
     """The error for a name that does not exist, with the nearest and all valid names."""
     place = f"{where}: " if where else ""
-    return UserError(f"{place}unknown {kind} '{name}'; {suggestion(name, options)}")
+    return UserError(place + options_module.unknown(kind, name, options))
 
 
 def door(main: Callable[[list[str]], int]) -> Callable[[], None]:

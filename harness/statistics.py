@@ -34,9 +34,9 @@ class Mean(float):
         self.n = n
         return self
 
-    def __getnewargs__(self) -> tuple[float, int]:
-        """What copying needs to make it again."""
-        return float(self), self.n
+    def __reduce__(self) -> tuple[type[Mean], tuple[float, int]]:
+        """Copies need the n too."""
+        return Mean, (float(self), self.n)
 
     def __format__(self, spec: str) -> str:
         return f"{format(float(self), spec)} (n={self.n})" if self.n else MISSING

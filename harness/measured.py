@@ -1,0 +1,304 @@
+"""What a study measured: its records laid against its plan, checked before anything is averaged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from harness.errors import UserError, unknown
+
+COLUMNS = (
+    "grid", "scale", "method", "method_label", "condition", "condition_label", "level", "seed",
+    "evaluation", "metric", "value", "n_test", "evaluate_key", "features_key", "pretrain_key",
+    "protocol", "data_fingerprint", "images_seen", "device_seconds", "images_per_second",
+    "threads", "precision", "git_commit", "code", "hardware", "torch", "created", "reference",
+)
+IDENTITY = ["method", "condition", "seed", "evaluation", "metric"]
+# The order in which metrics are shown; others follow in alphabetical order.
+METRICS = ("top1", "balanced", "many", "medium", "few")
+METRIC_LABELS = {
+    "top1": "top-1 accuracy", "balanced": "balanced accuracy",
+    "many": "accuracy on frequent classes", "medium": "accuracy on medium classes",
+    "few": "accuracy on rare classes",
+}
+EVALUATION_LABELS = {"linear": "linear", "knn": "kNN"}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the study."""
+
+    id: str
+    label: str
+    reference: bool
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One column of the study; `level` is its place on a numeric axis."""
+
+    id: str
+    label: str
+    level: float | None
+    role: str | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A planned cell without a number, why, and the command that runs it again."""
+
+    method: str
+    condition: str
+    seed: int
+    evaluation: str
+    stage_key: str
+    cause: str
+    rerun: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """study.json as values; see `read_study`. `cells` maps (method, condition, seed, evaluation)
+    to the key of the evaluation that fills it."""
+
+    grid: str
+    scale: str
+    title: str
+    caption: str
+    figure: str
+    data_label: str
+    note: str
+    methods: tuple[Method, ...]
+    conditions: tuple[Condition, ...]
+    axis_label: str
+    axis_log: bool
+    seeds: tuple[int, ...]
+    evaluations: tuple[str, ...]
+    headline: tuple[str, str]
+    level: float
+    kind: str
+    cells: dict[tuple[str, str, int, str], str]
+    failures: tuple[Failure, ...]
+    command: str
+
+    @property
+    def base(self) -> Condition:
+        """The condition that differences are taken from: the curated one, or the first."""
+        curated = [c for c in self.conditions if c.role == "curated"]
+        return (curated or list(self.conditions))[0]
+
+
+@dataclass(frozen=True)
+class Cube:
+    """One evaluation and metric: values and record rows, both (methods, conditions, seeds).
+
+    `values` is NaN and `rows` is -1 where nothing was measured.
+    """
+
+    evaluation: str
+    metric: str
+    values: npt.NDArray[np.float64]
+    rows: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A study with the records that belong to it; `notes` say what a reader has to know."""
+
+    study: Study
+    records: pd.DataFrame
+    notes: tuple[str, ...]
+
+    @cached_property
+    def seeds(self) -> tuple[int, ...]:
+        """Planned and measured seeds."""
+        return tuple(sorted({*self.study.seeds, *map(int, self.records["seed"].unique())}))
+
+    @cached_property
+    def cubes(self) -> dict[tuple[str, str], Cube]:
+        """(evaluation, metric) -> cube, headline first, then in the order of the study."""
+        frame = self.records
+        shape = (len(self.study.methods), len(self.study.conditions), len(self.seeds))
+        axes: tuple[list[Any], ...] = (
+            [m.id for m in self.study.methods], [c.id for c in self.study.conditions],
+            list(self.seeds),
+        )
+        places = [pd.Index(axis).get_indexer(pd.Index(frame[name]))
+                  for axis, name in zip(axes, IDENTITY[:3], strict=True)]
+        value = frame["value"].to_numpy(np.float64)
+        cubes = {}
+        for (evaluation, metric), rows in frame.groupby(["evaluation", "metric"]).indices.items():
+            values, where = np.full(shape, np.nan), np.full(shape, -1, dtype=np.int64)
+            at = tuple(place[rows] for place in places)
+            values[at], where[at] = value[rows], rows
+            cubes[evaluation, metric] = Cube(str(evaluation), str(metric), values, where)
+        return {name: cubes[name] for name in sorted(cubes, key=self._rank)}
+
+    def _rank(self, name: tuple[str, str]) -> tuple[bool, bool, int, int, str]:
+        evaluation, metric = name
+        return (
+            name != self.study.headline, metric != self.study.headline[1],
+            index_or_end(self.study.evaluations, evaluation), index_or_end(METRICS, metric), metric,
+        )
+
+    @cached_property
+    def failures(self) -> dict[tuple[str, str, int, str], Failure]:
+        """(method, condition, seed, evaluation) -> failure."""
+        return {(f.method, f.condition, f.seed, f.evaluation): f for f in self.study.failures}
+
+
+def index_or_end(options: tuple[str, ...], name: str) -> int:
+    """The place of `name`, or one past the end."""
+    return options.index(name) if name in options else len(options)
+
+
+def describe(evaluation: str, metric: str) -> str:
+    """"linear balanced accuracy"."""
+    return (f"{EVALUATION_LABELS.get(evaluation, evaluation)} "
+            f"{METRIC_LABELS.get(metric, metric.replace('_', ' '))}")
+
+
+def read(folder: Path) -> Measured:
+    """The study in `folder` with its records, checked.
+
+    Raises UserError naming file, record and remedy when either is missing, damaged or mixes
+    protocols.
+    """
+    study = read_study(folder / "study.json")
+    path = folder / "records.parquet"
+    try:
+        frame = pd.read_parquet(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; run: {study.command}") from None
+    except Exception as error:  # pyarrow raises several unrelated classes on a damaged file
+        first = str(error).splitlines()[0]
+        raise UserError(f"{path} is not readable ({first}); delete it, it is made again") from None
+    return check(study, frame, str(path))
+
+
+def read_study(path: Path) -> Study:
+    """study.json as a `Study`; UserError names what is missing or wrong in it."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return _study(data)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; run harness.sweep for this grid first") from None
+    except KeyError as error:
+        raise UserError(f"{path} lacks {error}; run harness.sweep again to rewrite it") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({error}); run harness.sweep again") from None
+
+
+def _study(data: Mapping[str, Any]) -> Study:
+    axis = data["axis"] or {}
+    cells = {(c["method"], c["condition"], int(c["seed"]), c["evaluation"]): c["key"]
+             for c in data["cells"]}
+    study = Study(
+        grid=data["grid"], scale=data["scale"], title=data["title"], caption=data["caption"],
+        figure=data["figure"], data_label=data["data_label"], note=data["note"] or "",
+        methods=tuple(Method(m["id"], m["label"], bool(m["reference"])) for m in data["methods"]),
+        conditions=tuple(_condition(c) for c in data["conditions"]),
+        axis_label=axis.get("label", ""), axis_log=bool(axis.get("log", False)),
+        seeds=tuple(data["seeds"]), evaluations=tuple(data["evaluations"]),
+        headline=(data["headline"]["evaluation"], data["headline"]["metric"]),
+        level=float(data["interval"]["level"]), kind=data["interval"]["kind"], cells=cells,
+        failures=tuple(Failure(**{k: f[k] for k in Failure.__annotations__})
+                       for f in data["failures"]),
+        command=data["command"],
+    )
+    if study.figure not in ("gap", "curve"):
+        raise unknown("figure", study.figure, ("gap", "curve"), "study.json")
+    if study.kind != "t":
+        raise unknown("interval", study.kind, ("t",), "study.json")
+    if not study.methods or not study.conditions:
+        raise UserError("study.json names no method or no condition; run harness.sweep again")
+    return study
+
+
+def _condition(data: Mapping[str, Any]) -> Condition:
+    level = data.get("level")
+    return Condition(data["id"], data["label"], None if level is None else float(level),
+                     data.get("role"))
+
+
+def check(study: Study, frame: pd.DataFrame, where: str) -> Measured:
+    """`frame` restricted to the cells of `study`, refused by name if it cannot be averaged."""
+    lacking = [name for name in COLUMNS if name not in frame.columns]
+    if lacking:
+        raise UserError(f"{where} lacks {', '.join(lacking)}; delete it, it is made again")
+    kept = _of_this_study(study, frame)
+    notes = []
+    if len(kept) < len(frame):
+        notes.append(f"{len(frame) - len(kept)} records belong to no cell of this study "
+                     "(another method, condition or configuration) and are left out.")
+    _refuse_bad_values(kept, where)
+    _refuse_duplicates(kept, where)
+    _refuse_mixed_protocols(kept, where)
+    return Measured(study, kept, (*notes, *_mixtures(kept)))
+
+
+def _of_this_study(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
+    keep = (frame["method"].isin([m.id for m in study.methods])
+            & frame["condition"].isin([c.id for c in study.conditions])
+            & frame["evaluation"].isin(study.evaluations))
+    if study.cells:
+        keep &= frame["evaluate_key"].isin(set(study.cells.values()))
+    return frame[keep].sort_values(IDENTITY, kind="stable").reset_index(drop=True)
+
+
+def name_of(row: pd.Series) -> str:
+    """"moclr / uncurated / seed 1 / linear top1"."""
+    return (f"{row['method']} / {row['condition']} / seed {row['seed']} / "
+            f"{row['evaluation']} {row['metric']}")
+
+
+def _refuse_bad_values(frame: pd.DataFrame, where: str) -> None:
+    bad = frame[~frame["value"].between(0.0, 1.0)]
+    if len(bad):
+        first = bad.iloc[0]
+        raise UserError(f"{where}: {name_of(first)} has value {first['value']}, not a fraction in "
+                        f"[0, 1] ({len(bad)} such records); delete the file, it is made again")
+
+
+def _refuse_duplicates(frame: pd.DataFrame, where: str) -> None:
+    double = frame[frame.duplicated(IDENTITY, keep=False)]
+    if len(double):
+        first = double.iloc[0]
+        keys = ", ".join(sorted({str(k)[:12] for k in double["evaluate_key"].iloc[:2]}))
+        raise UserError(f"{where}: {name_of(first)} is recorded more than once ({keys}); "
+                        "delete the file, it is made again")
+
+
+def _refuse_mixed_protocols(frame: pd.DataFrame, where: str) -> None:
+    for evaluation, group in frame.groupby("evaluation"):
+        counts = group.groupby("protocol").size()
+        if len(counts) > 1:
+            listed = ", ".join(f"{p} ({n} records)" for p, n in counts.items())
+            odd = group[group["protocol"] == counts.idxmin()].iloc[0]
+            raise UserError(f"{where}: '{evaluation}' was measured under {len(counts)} protocols: "
+                            f"{listed}; for example {name_of(odd)}; run harness.sweep again")
+
+
+def _mixtures(frame: pd.DataFrame) -> list[str]:
+    """Differences between records that a reader has to know but that do not forbid a mean."""
+    names = {"git_commit": "commits", "code": "states of uncommitted code", "torch": "torch versions",
+             "hardware": "kinds of hardware", "precision": "precisions"}
+    notes = []
+    for column, noun in names.items():
+        found = sorted(map(str, frame[column].dropna().unique()))
+        if len(found) > 1:
+            shown = ", ".join(v[:40] or "(none)" for v in found[:4])
+            notes.append(f"The records come from {len(found)} {noun}: {shown}"
+                         f"{', ...' if len(found) > 4 else ''}.")
+    sizes = frame.groupby(["evaluation", "metric"])["n_test"].nunique()
+    for evaluation, metric in sizes[sizes > 1].index:
+        notes.append(f"The test sets behind {describe(evaluation, metric)} differ in size.")
+    return notes

@@ -1,0 +1,226 @@
+"""The plan: the stages that a study needs, each once, in order, minus what the store holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from methods import recipe
+from methods.options import resolve
+from methods.registry import MethodSpec, load_recipe
+
+from . import schema
+from .config import merged
+from .errors import Problems, UserError, unknown
+from .protocols import EVALUATIONS
+from .stages import Stage, in_order
+from .store import Store
+from .study import Condition, Row, Study, dataset
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number to be: a row, a condition, a seed, an evaluation, and the stage that fills it."""
+
+    row: Row
+    condition: Condition
+    seed: int
+    evaluation: str
+    stage: Stage
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All cells of a study, the stages they need, and which of these are in the store."""
+
+    study: Study
+    cells: tuple[Cell, ...]
+    done: frozenset[str]
+    class_counts: Mapping[tuple[str, int], tuple[int, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def stages(self) -> list[Stage]:
+        """Every stage once, after its inputs."""
+        return in_order(cell.stage for cell in self.cells)
+
+    @cached_property
+    def todo(self) -> list[Stage]:
+        """What must run: a stage whose descendants are all done is not needed again."""
+        needed: dict[str, Stage] = {}
+
+        def visit(stage: Stage) -> None:
+            if stage.key in self.done or stage.key in needed:
+                return
+            for parent in stage.inputs.values():
+                visit(parent)
+            needed[stage.key] = stage
+
+        for cell in self.cells:
+            visit(cell.stage)
+        return list(needed.values())
+
+    def shared(self) -> list[tuple[Stage, list[str]]]:
+        """Pre-training stages that more than one row uses, with the rows' labels."""
+        users: dict[str, dict[str, None]] = {}
+        stages: dict[str, Stage] = {}
+        for cell in self.cells:
+            for stage in in_order([cell.stage]):
+                if stage.kind == "pretrain":
+                    stages[stage.key] = stage
+                    users.setdefault(stage.key, {})[cell.row.label] = None
+        return [(stages[key], list(rows)) for key, rows in users.items() if len(rows) > 1]
+
+    def counts(self) -> list[tuple[str, int, int]]:
+        """(kind, stages in all, stages to run), in order of the kinds."""
+        total = Counter(stage.kind for stage in self.stages)
+        todo = Counter(stage.kind for stage in self.todo)
+        return [(kind, total[kind], todo[kind]) for kind in total]
+
+
+def make_plan(study: Study, store: Store) -> Plan:
+    """Work out every cell of the study and what is still to be computed.
+
+    Raises Problems with everything that cannot be met (data missing, too few images, ...).
+    """
+    builder = _Builder(study)
+    cells = tuple(builder.cells())
+    if builder.problems:
+        raise Problems(dict.fromkeys(builder.problems))
+    return Plan(study, cells, frozenset(store.committed()), builder.class_counts)
+
+
+class _Builder:
+    """Turns rows, conditions and seeds into stages; equal stages are one object."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.problems: list[str] = []
+        self.class_counts: dict[tuple[str, int], tuple[int, ...]] = {}
+        self._datasets: dict[str, Any] = {}
+        self._memo: dict[Any, Stage] = {}
+
+    def cells(self) -> Iterator[Cell]:
+        """Every cell of the grid, rows outermost."""
+        labelled = self._dataset(self.study.labelled, 0, "evaluation images")
+        data = {(c.id, seed): self._dataset(c.data, seed, f"condition '{c.id}'")
+                for c in self.study.conditions for seed in self.study.seeds}
+        if self.problems or labelled is None:
+            return
+        for (condition, seed), spec in data.items():
+            assert spec is not None
+            self.class_counts[condition, seed] = tuple(spec["class_counts"])
+        for row in self.study.rows:
+            for condition in self.study.conditions:
+                for seed in self.study.seeds:
+                    yield from self._row_cells(row, condition, seed, data[condition.id, seed],
+                                               labelled)
+
+    def _dataset(self, spec: Mapping[str, Any], seed: int, what: str) -> dict[str, Any] | None:
+        try:
+            return dataset(spec, seed, self._datasets)
+        except UserError as error:
+            self.problems.extend(f"{what}: {line}" for line in str(error).splitlines())
+            return None
+
+    def _row_cells(self, row: Row, condition: Condition, seed: int, data: Any,
+                   labelled: Mapping[str, Any]) -> Iterator[Cell]:
+        try:
+            encoder = self._encoder(row, data, seed)
+        except UserError as error:
+            self.problems.append(str(error))
+            return
+        features = self._stage("features", {
+            "data": strip(labelled), "precision": self.study.training["precision"],
+            "threads": self.study.training["threads"]}, {"encoder": encoder})
+        for name, options in self.study.evaluations.items():
+            evaluation = EVALUATIONS[name]
+            yield Cell(row, condition, seed, name, self._stage("evaluate", {
+                "evaluation": name, "revision": evaluation.revision, "options": dict(options),
+                "threads": self.study.training["threads"],
+            }, {"features": features}))
+
+    def _stage(self, kind: str, params: dict[str, Any], inputs: dict[str, Stage]) -> Stage:
+        stage = Stage(kind, params, inputs)
+        return self._memo.setdefault(stage.key, stage)
+
+    def _encoder(self, row: Row, data: Mapping[str, Any], seed: int) -> Stage:
+        epochs = self._epochs(row.spec, row)
+        if row.spec.kind == "recipe":
+            options = self._options(row.spec, row)
+            try:
+                node = load_recipe(row.spec)(epochs, options)
+            except ValueError as error:
+                raise UserError(f"method '{row.id}': {error}") from None
+        else:
+            node = recipe.Pretrain(row.spec.name, epochs)
+        return self._pretrain(node, row, data, seed)
+
+    def _epochs(self, spec: MethodSpec, row: Row) -> float:
+        return float(self._training(spec.name, row)["epochs"]) * row.budget
+
+    def _options(self, spec: MethodSpec, row: Row,
+                 given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Defaults < the scale < the row's variant < method.NAME.option=... < the recipe."""
+        config = self.study.config
+        scale = (config["scale"].get("methods") or {}).get(spec.name) or {}
+        own = row.options if spec.name == row.spec.name else {}
+        user = config["method"].get(spec.name) or {}
+        values = merged(scale.get("options"), own, user, given)
+        resolved, problems = resolve(spec.options, values, f"method.{spec.name}")
+        if problems:
+            raise Problems(problems)
+        return resolved
+
+    def _training(self, method: str, row: Row) -> dict[str, Any]:
+        scale = self.study.config["scale"]
+        own = ((scale.get("methods") or {}).get(method) or {}).get("training")
+        problems: list[str] = []
+        resolved = schema.checked(schema.Training,
+                                  merged(self.study.training, own, row.training),
+                                  f"training of '{method}'", problems)
+        if problems:
+            raise Problems(problems)
+        return resolved
+
+    def _pretrain(self, node: recipe.Pretrain, row: Row, data: Mapping[str, Any],
+                  seed: int) -> Stage:
+        if node.method not in self.study.methods:
+            raise unknown("method", node.method, self.study.methods, f"recipe of '{row.id}'")
+        spec = self.study.methods[node.method]
+        params: dict[str, Any] = {
+            "method": spec.name, "revision": spec.revision,
+            "options": self._options(spec, row, node.options),
+            "backbone": dict(self.study.config["scale"]["backbone"]),
+            "image_size": self.study.image_size, "seed": seed, "replica": node.replica,
+        }
+        if not spec.trainable:
+            return self._stage("pretrain", params, {})
+        params["data"] = strip(data)
+        params["views"] = dict(self.study.config["scale"].get("views") or {})
+        params["training"] = {**self._training(spec.name, row), "epochs": node.epochs}
+        inputs = {f"teacher{i}": self._pretrain(teacher, row, data, seed)
+                  for i, teacher in enumerate(node.teachers)}
+        division = node.groups or (node.subset[0] if node.subset else None)
+        if division is not None:
+            inputs["groups"] = self._cluster(division, row, data, seed)
+        if node.subset is not None:
+            params["subset"] = node.subset[1]
+        return self._stage("pretrain", params, inputs)
+
+    def _cluster(self, node: recipe.Cluster, row: Row, data: Mapping[str, Any],
+                 seed: int) -> Stage:
+        params = {"k": node.k, "by": node.by, "seed": seed, "data": strip(data),
+                  "threads": self.study.training["threads"]}
+        if node.by == "random":
+            return self._stage("cluster", params, {})
+        base = self._pretrain(node.base, row, data, seed)
+        params |= {"layer": node.layer, "precision": self.study.training["precision"]}
+        return self._stage("cluster", params, {"base": base})
+
+
+def strip(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved data spec as it goes into a key: without its place and what follows from it."""
+    return {key: value for key, value in data.items() if key not in ("path", "class_counts")}

@@ -1,0 +1,93 @@
+"""The shape of the configuration: one dataclass per node, checked by the same rules as a method's
+options (types, ranges, choices, "did you mean")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from methods.options import option, options_of, resolve
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a pre-training run is optimised; every field is part of the stage's key."""
+
+    epochs: float = option(40.0, above=0, help="passes over the images of the run")
+    batch_size: int = option(128, at_least=2)
+    optimizer: str = option("sgd", choices=("sgd", "lars", "lars_simclr", "adamw"),
+                            help="lars puts the learning rate after the momentum (BYOL), "
+                                 "lars_simclr inside it (SimCLR)")
+    lr: float = option(0.05, above=0, help="peak learning rate, absolute (not per 256 images)")
+    momentum: float = option(0.9, at_least=0, below=1)
+    weight_decay: float = option(1e-4, at_least=0, help="not applied to biases and norm layers")
+    warmup_epochs: float = option(0.0, at_least=0, help="linear warm-up, in epochs of the run")
+    schedule: str = option("cosine", choices=("cosine", "constant"))
+    precision: str = option("bf16", choices=("bf16", "fp32"))
+    threads: int = option(1, at_least=1, help="CPU threads of one stage: they change rounding")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """The network below the heads; other keys go to its builder."""
+
+    name: str = option("resnet18", choices=("resnet_tiny", "resnet18", "resnet50"))
+
+
+@dataclass(frozen=True)
+class Inline:
+    """Worker processes on this machine."""
+
+    name: str = option("inline", choices=("inline",))
+    workers: int | None = option(None, at_least=1, help="default: cores / threads of a stage")
+    device: str = option("auto", choices=("auto", "cpu", "cuda"))
+    checkpoint_seconds: float = option(60.0, above=0)
+
+
+def checked(schema: type, values: Mapping[str, Any], where: str,
+            problems: list[str]) -> dict[str, Any]:
+    """Resolve `values` by the fields of `schema`; what is wrong is appended to `problems`."""
+    resolved, found = resolve(options_of(schema), values, where)
+    problems.extend(found)
+    return resolved
+
+
+def mapping(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
+    """`value` as a dict; anything but a mapping or null is a problem."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        problems.append(f"{where}: must be a mapping of names to values, got {value!r}")
+        return {}
+    return dict(value)
+
+
+def names(value: Any, where: str, problems: list[str]) -> list[str]:
+    """`value` as a list of distinct strings with at least one entry."""
+    if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
+        problems.append(f"{where}: must be a list of names, for instance [a,b], got {value!r}")
+        return []
+    if not value:
+        problems.append(f"{where}: must name at least one")
+    for name in _repeated(value):
+        problems.append(f"{where}: '{name}' is listed twice")
+    return list(dict.fromkeys(value))
+
+
+def seeds(value: Any, where: str, problems: list[str]) -> list[int]:
+    """`value` as a list of distinct integers >= 0 with at least one entry."""
+    fits = isinstance(value, (list, tuple)) and all(
+        isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in value)
+    if not fits or not value:
+        problems.append(f"{where}: must be a list of integers >= 0, for instance [0,1,2], "
+                        f"got {value!r}")
+        return []
+    for seed in _repeated(value):
+        problems.append(f"{where}: {seed} is listed twice")
+    return list(dict.fromkeys(value))
+
+
+def _repeated(values: Iterable[Any]) -> list[Any]:
+    seen: set[Any] = set()
+    return [value for value in values if value in seen or seen.add(value)]

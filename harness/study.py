@@ -1,0 +1,259 @@
+"""A study: the grid of a configuration with every name resolved and every value checked.
+
+Rows are methods (or variants of one), columns are conditions of the data, and a cell is one row, one
+condition, one seed and one evaluation. Nothing here reads an image or imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import datasets
+from methods.options import resolve
+from methods.registry import MethodSpec, discover
+
+from . import schema
+from .config import merged
+from .errors import Problems, UserError, unknown
+from .protocols import EVALUATIONS
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table: a method, its share of the epochs and what it overrides."""
+
+    id: str
+    label: str
+    spec: MethodSpec
+    budget: float = 1.0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    reference: bool = False
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One column: images (source, controls, total) that a method is pre-trained on."""
+
+    id: str
+    label: str
+    data: Mapping[str, Any]
+    level: float | None = None
+    role: str | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that the plan needs, checked."""
+
+    name: str
+    scale: str
+    config: Mapping[str, Any]
+    methods: Mapping[str, MethodSpec]
+    rows: tuple[Row, ...]
+    conditions: tuple[Condition, ...]
+    seeds: tuple[int, ...]
+    evaluations: Mapping[str, Mapping[str, Any]]
+    labelled: Mapping[str, Any]
+    training: Mapping[str, Any]
+    image_size: int
+    results: Path
+    plugins: tuple[Path, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Where this study's tables, figures and report lie."""
+        return self.results / f"{self.name}-{self.scale}"
+
+
+def resolve_study(config: Mapping[str, Any]) -> Study:
+    """Check a composed configuration and return the study it describes.
+
+    Raises Problems with every problem found.
+    """
+    problems: list[str] = []
+    plugins = tuple(Path(p).expanduser() for p in _plugins(config["plugins"], problems))
+    specs = _methods(plugins, problems)
+    grid, scale = config["grid"], config["scale"]
+    training = schema.checked(schema.Training, scale["training"], "scale.training", problems)
+    schema.checked(schema.Backbone, {"name": scale["backbone"].get("name")}, "scale.backbone",
+                   problems)
+    study = Study(
+        name=str(grid["name"]), scale=str(scale["name"]), config=config, methods=specs,
+        rows=_rows(config, specs, problems),
+        conditions=_conditions(config, problems),
+        seeds=tuple(schema.seeds(grid["seeds"], "grid.seeds", problems)),
+        evaluations=_evaluations(config, problems),
+        labelled=_labelled(config), training=training,
+        image_size=int(scale["image_size"]),
+        results=Path(str(config["results"])).expanduser(), plugins=plugins,
+    )
+    _check_method_settings(config, specs, problems)
+    if problems:
+        raise Problems(dict.fromkeys(problems))
+    return study
+
+
+def _plugins(value: Any, problems: list[str]) -> Sequence[str]:
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+        problems.append(f"plugins: must be a list of files or folders, got {value!r}")
+        return []
+    for path in value:
+        if not Path(path).expanduser().exists():
+            problems.append(f"plugins: {path} does not exist")
+            return []
+    return value
+
+
+def _methods(plugins: Sequence[Path], problems: list[str]) -> dict[str, MethodSpec]:
+    try:
+        return discover(plugins)
+    except ValueError as error:
+        problems.append(str(error))
+        return discover(())
+
+
+def _rows(config: Mapping[str, Any], specs: Mapping[str, MethodSpec],
+          problems: list[str]) -> tuple[Row, ...]:
+    grid = config["grid"]
+    variants = schema.mapping(grid.get("variants"), "grid.variants", problems)
+    labels = config["labels"]
+    rows = []
+    for name in schema.names(grid["methods"], "grid.methods", problems):
+        variant = dict(variants.get(name) or {})
+        method = str(variant.pop("method", name))
+        if method not in specs:
+            listed = {n for n, s in specs.items() if "teachers" not in s.needs} | set(variants)
+            problems.append(str(unknown("method", method, listed, "grid.methods")))
+            continue
+        row = _row(name, specs[method], variant, labels, problems)
+        rows.append(row)
+    return tuple(rows)
+
+
+def _row(name: str, spec: MethodSpec, variant: dict[str, Any], labels: Mapping[str, str],
+         problems: list[str]) -> Row:
+    where = f"grid.variants.{name}"
+    label = str(variant.pop("label", labels.get(name, name)))
+    budget = variant.pop("budget", 1.0)
+    reference = bool(variant.pop("reference", not spec.trainable or "labels" in spec.needs))
+    row = Row(name, label, spec, budget, schema.mapping(variant.pop("options", {}), where, problems),
+              schema.mapping(variant.pop("training", {}), where, problems), reference)
+    _, found = resolve(spec.options, row.options, f"{where}.options")
+    problems.extend(found)
+    if not isinstance(budget, (int, float)) or not 0 < budget <= 1:
+        problems.append(f"{where}.budget: must be in (0, 1], got {budget!r}")
+    for key in variant:
+        problems.append(str(unknown("option", key, ("method", "label", "budget", "options",
+                                                    "training", "reference"), where)))
+    return row
+
+
+def _conditions(config: Mapping[str, Any], problems: list[str]) -> tuple[Condition, ...]:
+    if config["grid"].get("axis"):
+        return _axis_conditions(config, problems)
+    roles = merged(config["scale"]["roles"], config["data"].get("roles"))
+    conditions = []
+    for name in schema.names(config["grid"]["conditions"], "grid.conditions", problems):
+        if name not in roles:
+            problems.append(str(unknown("condition", name, roles, "grid.conditions")))
+            continue
+        role = dict(roles[name] or {})
+        label = str(role.pop("label", name))
+        conditions.append(Condition(name, label, _data(config, role), role=name))
+    return tuple(conditions)
+
+
+def _axis_conditions(config: Mapping[str, Any], problems: list[str]) -> tuple[Condition, ...]:
+    """Conditions that differ in one parameter of one control."""
+    axis = config["grid"]["axis"]
+    control, parameter = axis["control"], axis["parameter"]
+    values = axis["values"]
+    if not isinstance(values, list) or len(values) < 2 or not all(
+            isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
+        problems.append(f"grid.axis.values: must be a list of at least 2 numbers, got {values!r}")
+        return ()
+    return tuple(
+        Condition(f"{parameter}={value:g}", f"{value:g}",
+                  _data(config, {"controls": {control: {parameter: value}}}), level=float(value))
+        for value in values)
+
+
+def _data(config: Mapping[str, Any], role: Mapping[str, Any]) -> dict[str, Any]:
+    data, scale = config["data"], config["scale"]
+    return merged(
+        {"source": data["source"], "path": data.get("path"), "image_size": scale["image_size"],
+         "options": data.get("options") or {}, "size": _size(data.get("size"), scale["name"]),
+         "controls": {}}, role)
+
+
+def _size(sizes: Any, scale: str) -> int | None:
+    """`data.size` is one number, or one for each scale; None: the largest that every condition has."""
+    return sizes.get(scale) if isinstance(sizes, Mapping) else sizes
+
+
+def _labelled(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The labelled images that every encoder of the study is evaluated on: the same for all."""
+    spec = _data(config, {})
+    spec["size"] = _size(config["data"].get("labelled"), config["scale"]["name"])
+    spec["test_size"] = _size(config["data"].get("test"), config["scale"]["name"])
+    return spec
+
+
+def _evaluations(config: Mapping[str, Any], problems: list[str]) -> dict[str, Mapping[str, Any]]:
+    found = {}
+    for name in schema.names(config["grid"]["evaluations"], "grid.evaluations", problems):
+        if name not in EVALUATIONS:
+            problems.append(str(unknown("evaluation", name, EVALUATIONS, "grid.evaluations")))
+            continue
+        values = (config["scale"].get("evaluations") or {}).get(name) or {}
+        options, wrong = resolve(EVALUATIONS[name].options, values, f"scale.evaluations.{name}")
+        problems.extend(wrong)
+        found[name] = options
+    return found
+
+
+def _check_method_settings(config: Mapping[str, Any], specs: Mapping[str, MethodSpec],
+                           problems: list[str]) -> None:
+    """`scale.methods.NAME` and `method.NAME`: names, options and training settings."""
+    scale = schema.mapping(config["scale"].get("methods"), "scale.methods", problems)
+    for name, settings in scale.items():
+        where = f"scale.methods.{name}"
+        if name not in specs:
+            problems.append(str(unknown("method", name, specs, "scale.methods")))
+            continue
+        parts = schema.mapping(settings, where, problems)
+        for part in set(parts) - {"options", "training"}:
+            problems.append(str(unknown("setting", part, ("options", "training"), where)))
+        problems.extend(resolve(specs[name].options, parts.get("options") or {},
+                                f"{where}.options")[1])
+        schema.checked(schema.Training, parts.get("training") or {}, f"{where}.training", problems)
+    for name, values in schema.mapping(config["method"], "method", problems).items():
+        if name not in specs:
+            problems.append(str(unknown("method", name, specs, "method")))
+        else:
+            problems.extend(resolve(specs[name].options, values or {}, f"method.{name}")[1])
+
+
+def source_path(study: Study, source: str) -> str | None:
+    """Where a source's files lie on this machine (never part of a key)."""
+    for spec in (study.labelled, *(c.data for c in study.conditions)):
+        if spec["source"] == source and spec.get("path"):
+            return str(spec["path"])
+    return None
+
+
+def dataset(spec: Mapping[str, Any], seed: int, cache: dict[str, Any]) -> dict[str, Any]:
+    """A data spec with its fingerprint, from `datasets.resolve`; equal specs are resolved once."""
+    key = repr((sorted(spec.items(), key=str), seed))
+    if key not in cache:
+        try:
+            cache[key] = datasets.resolve({**spec, "seed": seed})
+        except (ValueError, FileNotFoundError) as error:
+            raise UserError(str(error)) from None
+    return dict(cache[key])

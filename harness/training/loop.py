@@ -1,0 +1,220 @@
+"""The training loop: batches, views, one step, checkpoints. It knows methods by their interface."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.schema import Training
+from harness.training import checkpoint, schedules
+from harness.training.optim import build_optimizer, set_lr
+from harness.training.precision import autocast
+from harness.training.sampling import Sampler
+from harness.training.seeds import derive
+from harness.training.teachers import Teachers
+from methods.base import Batch, Method
+
+View = Callable[[Tensor, torch.Generator], Tensor]
+PROGRESS_SECONDS = 0.5
+
+
+class Interrupted(Exception):
+    """The loop was asked to stop: its checkpoint is written and the same call continues it."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One pretraining run.
+
+    pixels: uint8 (n, H, W, 3) on the device; labels: int64 (n,) on the device;
+    groups: int64 (n,) on the CPU; views: one augmentation per view of the method;
+    identity: the stage that the checkpoint must belong to.
+    """
+
+    method: Method
+    pixels: Tensor
+    labels: Tensor
+    views: Sequence[View]
+    training: Training
+    seed: int
+    device: str
+    identity: str
+    groups: Tensor | None = None
+    teachers: Teachers | None = None
+
+    @property
+    def batch_size(self) -> int:
+        """Images of a batch; a small set is one batch."""
+        return min(self.training.batch_size, len(self.pixels))
+
+    @property
+    def num_steps(self) -> int:
+        """Updates of the run: none for a reference that is not trained."""
+        if not self.method.trainable:
+            return 0
+        return schedules.num_steps(self.training.epochs, len(self.pixels), self.batch_size)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where and under whose eyes a job runs; none of it changes a number."""
+
+    checkpoint_dir: Path
+    checkpoint_seconds: float
+    progress: Callable[[dict[str, Any]], None]
+    stop: Callable[[], bool]
+
+
+class Loop:
+    """A run in progress. `run` makes it, or what a checkpoint has left of it."""
+
+    def __init__(self, job: Job, surroundings: Surroundings) -> None:
+        self.job, self.around = job, surroundings
+        training = job.training
+        self.num_steps = job.num_steps
+        self.warmup = schedules.num_warmup_steps(
+            training.warmup_epochs, len(job.pixels), job.batch_size, self.num_steps)
+        self.optimizer = build_optimizer(
+            job.method, training.optimizer, lr=training.lr, momentum=training.momentum,
+            weight_decay=training.weight_decay) if self.num_steps else None
+        self.sampler = Sampler(len(job.pixels), job.batch_size, derive(job.seed, "sampling"))
+        self.augmentation = torch.Generator(job.device).manual_seed(derive(job.seed, "views"))
+        self.losses = torch.zeros(self.num_steps, device=job.device)
+        self.step, self.seconds = 0, 0.0
+        # reading the loss waits for a GPU to finish the step; on a CPU it is free
+        self.check_every = 1 if job.device == "cpu" else 25
+
+    def run(self) -> None:
+        """Train to the end.
+
+        Raises FloatingPointError naming the step whose loss was not finite, and Interrupted after
+        a checkpoint when `stop()` asks for it.
+        """
+        self._resume()
+        self.job.method.train()
+        clock = _Clock(self)
+        while self.step < self.num_steps:
+            self._one_step()
+            self.step += 1
+            if self.step % self.check_every == 0 or self.step == self.num_steps:
+                self._check_finite()
+                clock.tick()
+        _wait(self.job.device)
+        clock.stop()
+
+    def _one_step(self) -> None:
+        job, optimizer = self.job, self.optimizer
+        assert optimizer is not None
+        training = job.training
+        set_lr(optimizer, schedules.learning_rate(
+            training.schedule, self.step, self.num_steps, self.warmup, training.lr))
+        batch = self._batch()
+        with autocast(training.precision, job.device):
+            loss = job.method.loss(batch)
+            if isinstance(loss, dict):
+                loss = torch.stack([part.float() for part in loss.values()]).sum()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        job.method.after_step(batch.progress)
+        self.losses[self.step] = loss.detach()
+
+    def _batch(self) -> Batch:
+        job = self.job
+        rows = self.sampler.next()
+        index = rows.to(job.device, non_blocking=True)
+        images = job.pixels[index]
+        views = [view(images, self.augmentation) for view in job.views]
+        groups = None if job.groups is None else job.groups[rows]
+        return Batch(
+            views=views, index=index, progress=self.step / self.num_steps,
+            labels=job.labels[index] if job.method.needs_labels else None,
+            groups=None if groups is None else groups.to(job.device, non_blocking=True),
+            teachers=[] if job.teachers is None else job.teachers.embed(views, groups),
+        )
+
+    def _check_finite(self) -> None:
+        first = max(0, self.step - self.check_every)
+        finite = torch.isfinite(self.losses[first:self.step])
+        if not finite.all():
+            bad = first + int((~finite).nonzero()[0])
+            training = self.job.training
+            raise FloatingPointError(
+                f"loss became {float(self.losses[bad])} at step {bad + 1} of {self.num_steps} "
+                f"(lr {training.lr}, precision {training.precision}: lower lr, lengthen "
+                "warmup_epochs or use precision=fp32)")
+
+    # -- checkpoints --------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write everything that the rest of the run depends on."""
+        assert self.optimizer is not None
+        rng = {"global": torch.get_rng_state(), "augmentation": self.augmentation.get_state()}
+        if self.job.device == "cuda":
+            rng["device"] = torch.cuda.get_rng_state()
+        checkpoint.save(self.around.checkpoint_dir, {
+            "identity": self.job.identity, "step": self.step, "seconds": self.seconds,
+            "method": self.job.method.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "sampler": self.sampler.state_dict(), "rng": rng, "losses": self.losses})
+
+    def _resume(self) -> None:
+        state = checkpoint.load(self.around.checkpoint_dir, self.job.identity)
+        if state is None:
+            return
+        assert self.optimizer is not None
+        self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        self.job.method.load_state_dict(state["method"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.sampler.load_state_dict(state["sampler"])
+        self.losses.copy_(state["losses"])
+        # last: building and loading above may draw from the global generator
+        self.augmentation.set_state(state["rng"]["augmentation"])
+        torch.set_rng_state(state["rng"]["global"])
+        if self.job.device == "cuda":
+            torch.cuda.set_rng_state(state["rng"]["device"])
+
+
+class _Clock:
+    """Between steps: time spent, progress to report, checkpoints due, requests to stop."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._first_step, self._before = loop.step, loop.seconds
+        self._start = self._reported = self._saved = time.monotonic()
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        self._loop.seconds = self._before + now - self._start
+        around = self._loop.around
+        if now - self._reported >= PROGRESS_SECONDS:
+            self._reported = now
+            around.progress(self._state(now))
+        stopping = around.stop()
+        if stopping or now - self._saved >= around.checkpoint_seconds:
+            self._loop.save()
+            self._saved = time.monotonic()
+        if stopping:
+            raise Interrupted(f"stopped after step {self._loop.step} of {self._loop.num_steps}")
+
+    def stop(self) -> None:
+        self._loop.seconds = self._before + time.monotonic() - self._start
+
+    def _state(self, now: float) -> dict[str, Any]:
+        loop = self._loop
+        steps_per_second = (loop.step - self._first_step) / (now - self._start)
+        return {
+            "step": loop.step, "steps": loop.num_steps,
+            "images_per_second": steps_per_second * loop.job.batch_size,
+            "eta_seconds": (loop.num_steps - loop.step) / steps_per_second,
+            "loss": float(loop.losses[loop.step - 1])}
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()

@@ -1,0 +1,189 @@
+"""A worker process: does one stage at a time, as told on its standard input.
+
+Protocol, one JSON object a line. In: {"stage": {...}, "inputs": {role: {"kind", "key"}}, "devices": ...}
+Out: {"event": "ready" | "progress" | "done" | "busy" | "failed" | "interrupted", "key": ..., ...}.
+Standard output is the protocol's alone: what libraries print goes to the log. When standard input
+closes (the sweep is gone), the worker checkpoints and ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from .errors import Failure
+from .store import Store, explain, now
+
+MEASURED = ("seconds", "images_per_second", "peak_memory_mb")
+# After the sweep is gone or asked us to stop: this long for a checkpoint, then the process ends.
+GRACE_SECONDS = 20.0
+
+
+class Worker:
+    """State of one worker process: where it reports, and whether it was asked to stop."""
+
+    def __init__(self, settings: Mapping[str, Any], out: TextIO) -> None:
+        self.settings = settings
+        self.store = Store(Path(settings["store"]))
+        self.out = out
+        self.stopping = threading.Event()
+        self._last = 0.0
+
+    def send(self, event: str, **facts: Any) -> None:
+        """Write one event."""
+        self.out.write(json.dumps({"event": event, **facts}) + "\n")
+        self.out.flush()
+
+    def progress(self, key: str, facts: Mapping[str, Any]) -> None:
+        """Pass progress on, at most twice a second."""
+        if time.monotonic() - self._last >= 0.5:
+            self._last = time.monotonic()
+            self.send("progress", key=key, **facts)
+
+    def do(self, task: Mapping[str, Any]) -> None:
+        """Do one stage and report how it ended."""
+        stage = task["stage"]
+        key = stage["key"]
+        if self.store.has(stage["kind"], key):
+            self.send("done", key=key, seconds=0.0, ran=False)
+            return
+        claim = self.store.claim(key)
+        if claim is None:
+            self.send("busy", key=key)
+            return
+        with claim:
+            self._do_claimed(stage, task["inputs"])
+
+    def _do_claimed(self, stage: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
+        from .execute import Interrupted  # imports torch: 2 s that a busy claim does not cost
+
+        key, started = stage["key"], time.monotonic()
+        print(f"--- {now()} {stage['kind']} {key}", file=sys.stderr, flush=True)
+        try:
+            self._run(stage, inputs)
+        except Interrupted:
+            self.send("interrupted", key=key)
+        except Exception as error:  # whatever a plug-in raises must end its own stage only
+            self._failed(stage, error)
+        else:
+            self.send("done", key=key, seconds=time.monotonic() - started, ran=True)
+
+    def _run(self, stage: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
+        from . import execute
+        from .provenance import hardware, versions
+
+        folders = {}
+        for role, parent in inputs.items():
+            self.store.verify(parent["kind"], parent["key"])
+            folders[role] = self.store.folder(parent["kind"], parent["key"])
+        key = stage["key"]
+        work, checkpoints = self.store.work(key), self.store.checkpoints(key)
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        context = execute.Context(
+            device=self.settings["device"],
+            data_paths=self.settings["data_paths"],
+            plugins=tuple(Path(p) for p in self.settings["plugins"]),
+            progress=lambda facts: self.progress(key, facts),
+            checkpoint_seconds=self.settings["checkpoint_seconds"],
+            checkpoint_dir=checkpoints,
+            threads=_threads(stage),
+            stop=self.stopping.is_set,
+        )
+        started = time.monotonic()
+        result = execute.RUN[stage["kind"]](dict(stage), folders, work, context)
+        measured = {name: result.pop(name) for name in MEASURED if name in result}
+        record = {**self.settings["provenance"], **measured, "created": now(),
+                  "stage_seconds": time.monotonic() - started,
+                  "hardware": hardware(context.device), "versions": versions()}
+        self.store.commit(stage, work, result, record)
+
+    def _failed(self, stage: Mapping[str, Any], error: Exception) -> None:
+        cause = describe(error)
+        trace = traceback.format_exc()
+        print(trace, file=sys.stderr, flush=True)
+        failure = {"kind": stage["kind"], "cause": cause, "traceback": trace, "time": now(),
+                   "key": stage["key"]}
+        self.store.fail(stage["key"], failure)
+        self.send("failed", key=stage["key"], cause=cause)
+
+
+def describe(error: BaseException) -> str:
+    """One line for a person: what went wrong and, where we know it, the remedy."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror:
+        remedy = "; free some space, then run the same command again" if error.errno == 28 else ""
+        return f"{explain(error)}: {error.filename or 'the store'}{remedy}"
+    if isinstance(error, (Failure, ValueError, FloatingPointError)):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _threads(stage: Mapping[str, Any]) -> int:
+    params = stage["params"]
+    return int(params.get("training", params).get("threads", 1))
+
+
+def main() -> None:
+    """Serve until standard input closes."""
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    settings = json.loads(sys.stdin.readline())
+    worker = Worker(settings, out)
+    tasks = _Tasks(worker)
+    signal.signal(signal.SIGTERM, lambda *_: tasks.stop())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    worker.send("ready", pid=os.getpid())
+    try:
+        for task in tasks:
+            worker.do(task)
+    except BrokenPipeError:
+        pass
+
+
+class _Tasks:
+    """Standard input read by a thread, so that its end is noticed in the middle of a stage."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.lines: list[str] = []
+        self.ready = threading.Condition()
+        threading.Thread(target=self._read, name="tasks", daemon=True).start()
+
+    def _read(self) -> None:
+        for line in sys.stdin:
+            with self.ready:
+                self.lines.append(line)
+                self.ready.notify()
+        self.stop()
+
+    def stop(self) -> None:
+        """Ask for a checkpoint and an end; make sure of the end."""
+        self.worker.stopping.set()
+        timer = threading.Timer(GRACE_SECONDS, os._exit, (1,))
+        timer.daemon = True
+        timer.start()
+
+    def __iter__(self) -> _Tasks:
+        return self
+
+    def __next__(self) -> dict[str, Any]:
+        with self.ready:
+            # a signal handler cannot notify, so wake up now and then to look
+            while not self.lines and not self.worker.stopping.is_set():
+                self.ready.wait(0.5)
+            if self.worker.stopping.is_set():
+                raise StopIteration
+            task: dict[str, Any] = json.loads(self.lines.pop(0))
+            return task
+
+
+if __name__ == "__main__":
+    main()
