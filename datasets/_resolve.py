@@ -1,0 +1,177 @@
+"""From a dataset specification as written to one that is complete, checked and fingerprinted."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from datasets.controls import CONTROLS, apply
+from datasets.messages import DatasetError, TooFewImages, unknown
+from datasets.sources import SOURCES
+from datasets.sources.base import digest
+from datasets.types import SPLITS, Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from datasets.sources import Source
+
+FIELDS = ("source", "path", "image_size", "size", "seed", "controls", "options")
+REVISION = 1  # of what a resolved specification means
+
+
+def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Validate and complete {source, path, image_size, size, seed, controls, options}.
+
+    Returns a JSON-able dict of these without the path, with every default filled in, and with
+    `images` (training images), `classes` and `fingerprint` (content of the source's three splits,
+    controls with their revisions, size, seed). Decodes no image. Raises DatasetError, a
+    ValueError whose `problems` holds one line per mistake, all of them at once.
+    """
+    problems = [unknown("dataset field", key, FIELDS) for key in spec if key not in FIELDS]
+    source = _source(spec, problems)
+    size = _whole(spec, "size", None, 1, problems)
+    seed = _whole(spec, "seed", 0, 0, problems)
+    controls = _controls(spec.get("controls") or {}, problems)
+    if size is None and set(controls) - {"diversity"}:
+        names = ", ".join(sorted(set(controls) - {"diversity"}))
+        problems.append(f"control '{names}' holds the total fixed: set data.size=NUMBER of images")
+    if source is not None and (problem := source.problem()):
+        problems.append(problem)
+    if problems or source is None:
+        raise DatasetError(problems)
+    images = _feasible(source, controls, size, seed or 0)
+    resolved: dict[str, Any] = {
+        "source": source.name, "image_size": source.image_size, "size": size, "seed": seed,
+        "controls": controls, "options": _lasting_options(source), "images": images,
+        "classes": len(source.class_names)}
+    return {**resolved, "fingerprint": _fingerprint(source, resolved)}
+
+
+def open_source(spec: Mapping[str, Any], path: str | Path | None = None) -> Source:
+    """The source that a specification names, with its options. Raises DatasetError."""
+    problems: list[str] = []
+    source = _source({**spec, "path": path} if path is not None else spec, problems)
+    if source is None or problems:
+        raise DatasetError(problems)
+    return source
+
+
+def _fingerprint(source: Source, resolved: Mapping[str, Any]) -> str:
+    """SHA-256 over content, controls with revisions, size and seed."""
+    revisions = {name: CONTROLS[name].revision for name in resolved["controls"]}
+    rest = {key: value for key, value in resolved.items() if key not in ("images", "classes")}
+    content = [source.fingerprint(split) for split in SPLITS]
+    return digest(REVISION, source.revision, json.dumps([rest, revisions, content], sort_keys=True))
+
+
+def _source(spec: Mapping[str, Any], problems: list[str]) -> Source | None:
+    """The source with its options checked, or None with the problems noted."""
+    name = spec.get("source")
+    if name not in SOURCES:
+        problems.append(unknown("source", name, SOURCES) + " (python -m harness.list datasets)")
+        return None
+    cls = SOURCES[str(name)]
+    given = dict(spec.get("options") or {})
+    known = cls.options()
+    before = len(problems)
+    for key, value in given.items():
+        if key not in known:
+            problems.append(unknown(f"option of source '{name}'", key, known))
+        else:
+            given[key] = _typed(f"options.{key}", str(known[key].type), value, problems)
+    side = _whole(spec, "image_size", cls.native_side, 4, problems)
+    if len(problems) > before:
+        return None
+    path = spec.get("path")
+    return cls(path=Path(str(path)).expanduser() if path else None, image_size=side, **given)
+
+
+def _lasting_options(source: Source) -> dict[str, Any]:
+    """The source's options that change the data, defaults included."""
+    values = {name: getattr(source, name) for name in source.options()}
+    return {name: value for name, value in values.items() if name not in source.transport}
+
+
+def _controls(given: Mapping[str, Any], problems: list[str]) -> dict[str, dict[str, Any]]:
+    """Every control with its parameters checked and completed, by name."""
+    checked: dict[str, dict[str, Any]] = {}
+    for name in sorted(given):
+        if name not in CONTROLS:
+            problems.append(unknown("control", name, CONTROLS))
+            continue
+        values, parameters = given[name] or {}, CONTROLS[name].parameters
+        problems += [unknown(f"parameter of control '{name}'", key, parameters)
+                     for key in values if key not in parameters]
+        checked[name] = {}
+        for key, parameter in parameters.items():
+            if key not in values and parameter.default is inspect.Parameter.empty:
+                problems.append(f"control '{name}' needs {key}: set data.controls.{name}.{key}")
+            else:
+                checked[name][key] = _typed(f"controls.{name}.{key}", str(parameter.annotation),
+                                            values.get(key, parameter.default), problems)
+    return checked
+
+
+def _typed(where: str, wanted: str, value: Any, problems: list[str]) -> Any:
+    """The value as the annotated type; int passes for float, bool never for a number."""
+    kinds: dict[str, tuple[type, ...]] = {"int": (int,), "float": (float, int), "str": (str,),
+                                          "bool": (bool,)}
+    names = [part.strip() for part in wanted.split("|")]
+    if value is None and "None" in names:
+        return None
+    for name in names:
+        fits = isinstance(value, kinds.get(name, ())) and (
+            name == "bool" or not isinstance(value, bool))
+        if fits:
+            return float(value) if name == "float" else value
+    problems.append(f"data.{where} must be {wanted.replace(' | None', '')}, not {value!r}")
+    return value
+
+
+def _whole(spec: Mapping[str, Any], key: str, default: int | None, least: int,
+           problems: list[str]) -> int | None:
+    """A whole number of the specification, or its default."""
+    value = spec.get(key)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        problems.append(f"data.{key} must be a whole number of at least {least}, not {value!r}")
+        return default
+    return value
+
+
+def _feasible(source: Source, controls: Mapping[str, Mapping[str, Any]], size: int | None,
+              seed: int) -> int:
+    """The number of training images, from class counts alone; DatasetError if there are too few.
+
+    The controls themselves run on labels made from the counts, so planning cannot disagree.
+    """
+    counts = source.counts("train")
+    if size is None and not controls:
+        return int(counts.sum())
+    labels = np.repeat(np.arange(len(counts)), counts)
+    zeros = np.zeros_like(labels)
+    try:
+        return len(apply(Pool(labels, zeros, zeros, np.arange(len(labels))), controls, size, seed))
+    except TooFewImages as error:
+        line = error.line(f"class '{source.class_names[error.label]}'")
+        raise DatasetError([f"source '{source.name}': size {size} {line}"]) from None
+    except ValueError as error:
+        raise DatasetError([f"source '{source.name}': {error}"]) from None
+
+
+def describe(name: str) -> dict[str, Any]:
+    """What there is to know about a source: title, size, licence, citation, layout, options."""
+    if name not in SOURCES:
+        raise DatasetError([unknown("source", name, SOURCES)])
+    cls = SOURCES[name]
+    options = {key: {"type": str(f.type), "default": f.default if f.default
+                     is not dataclasses.MISSING else None} for key, f in cls.options().items()}
+    return {"name": name, "title": cls.title, "size": cls.size, "licence": cls.licence,
+            "citation": cls.citation, "layout": cls.layout, "options": options}
