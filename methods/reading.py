@@ -139,8 +139,8 @@ def inherited_options(module: Module, node: ast.ClassDef, find: Resolver) -> dic
     config = nested(node, "Config")
     found: dict[str, Option] = {}
     if config is None:
-        for parent in reversed(bases(module, node, find)):
-            found |= inherited_options(*parent, find)
+        for known in reversed(bases(module, node, find)):
+            found |= inherited_options(*known, find)
         return found
     for base in reversed(config.bases):
         owner = base.value if isinstance(base, ast.Attribute) else None

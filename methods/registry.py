@@ -61,7 +61,7 @@ def register(name: str) -> Callable[[C], C]:
         problem = contradiction(cls)
         if problem:
             raise ValueError(f"method '{name}' ({_place(cls)}): {problem}")
-        cls.method_name = name
+        cls.method_name = name  # type: ignore[attr-defined]  # for messages
         return cls
 
     return check

@@ -62,5 +62,6 @@ class SimCLR(Method):
     def loss(self, batch: Batch) -> Tensor:
         """Return NT-Xent (Eq. 1). Both views pass through the network, and its BN, as one batch."""
         z_2ND = self.projector(self.backbone(torch.cat(batch.views)))
-        mean = nt_xent(*z_2ND.chunk(2), self.config.temperature)
+        first_ND, second_ND = z_2ND.chunk(2)
+        mean = nt_xent(first_ND, second_ND, self.config.temperature)
         return 2 * mean if self.config.variant == "released" else mean

@@ -43,5 +43,6 @@ class Momentum(nn.Module):
 
         One fused call: a loop over the 161 tensors of a ResNet-50 launches 161 kernels.
         """
-        online = [p for module in self._online for p in module.parameters()]
-        torch._foreach_lerp_(list(self.copies.parameters()), online, 1 - momentum)
+        online: list[Tensor] = [p for module in self._online for p in module.parameters()]
+        averaged: list[Tensor] = list(self.copies.parameters())
+        torch._foreach_lerp_(averaged, online, 1 - momentum)
