@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datasets.sources import Source
 
 FIELDS = ("source", "path", "image_size", "size", "seed", "controls", "options")
+DERIVED = ("images", "classes", "class_counts")  # follow from the rest
 REVISION = 1  # of what a resolved specification means
 
 
@@ -29,7 +30,7 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Validate and complete {source, path, image_size, size, seed, controls, options}.
 
     Returns a JSON-able dict of these without the path, with every default filled in, and with
-    `images` (training images), `classes` and `fingerprint` (content of the source's three splits,
+    `images` and `class_counts` (training images), `classes` and `fingerprint` (content of the source's three splits,
     controls with their revisions, size, seed). Decodes no image. Raises DatasetError, a
     ValueError whose `problems` holds one line per mistake, all of them at once.
     """
@@ -45,11 +46,11 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
         problems.append(problem)
     if problems or source is None:
         raise DatasetError(problems)
-    images = _feasible(source, controls, size, seed or 0)
+    counts = _feasible(source, controls, size, seed or 0)
     resolved: dict[str, Any] = {
         "source": source.name, "image_size": source.image_size, "size": size, "seed": seed,
-        "controls": controls, "options": _lasting_options(source), "images": images,
-        "classes": len(source.class_names)}
+        "controls": controls, "options": _lasting_options(source), "images": sum(counts),
+        "class_counts": counts, "classes": len(source.class_names)}
     return {**resolved, "fingerprint": _fingerprint(source, resolved)}
 
 
@@ -65,7 +66,7 @@ def open_source(spec: Mapping[str, Any], path: str | Path | None = None) -> Sour
 def _fingerprint(source: Source, resolved: Mapping[str, Any]) -> str:
     """SHA-256 over content, controls with revisions, size and seed."""
     revisions = {name: CONTROLS[name].revision for name in resolved["controls"]}
-    rest = {key: value for key, value in resolved.items() if key not in ("images", "classes")}
+    rest = {key: value for key, value in resolved.items() if key not in DERIVED}
     content = [source.fingerprint(split) for split in SPLITS]
     return digest(REVISION, source.revision, json.dumps([rest, revisions, content], sort_keys=True))
 
@@ -147,18 +148,20 @@ def _whole(spec: Mapping[str, Any], key: str, default: int | None, least: int,
 
 
 def _feasible(source: Source, controls: Mapping[str, Mapping[str, Any]], size: int | None,
-              seed: int) -> int:
-    """The number of training images, from class counts alone; DatasetError if there are too few.
+              seed: int) -> list[int]:
+    """Training images of each class, from the source's counts; DatasetError if there are too few.
 
     The controls themselves run on labels made from the counts, so planning cannot disagree.
     """
     counts = source.counts("train")
     if size is None and not controls:
-        return int(counts.sum())
+        return [int(count) for count in counts]
     labels = np.repeat(np.arange(len(counts)), counts)
     zeros = np.zeros_like(labels)
+    pool = Pool(labels, zeros, zeros, np.arange(len(labels)))
     try:
-        return len(apply(Pool(labels, zeros, zeros, np.arange(len(labels))), controls, size, seed))
+        chosen = apply(pool, controls, size, seed)
+        return np.bincount(labels[chosen.index], minlength=len(counts)).tolist()
     except TooFewImages as error:
         line = error.line(f"class '{source.class_names[error.label]}'")
         raise DatasetError([f"source '{source.name}': size {size} {line}"]) from None
