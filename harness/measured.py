@@ -123,6 +123,11 @@ class Measured:
         return tuple(sorted({*self.study.seeds, *map(int, self.records["seed"].unique())}))
 
     @cached_property
+    def keys(self) -> npt.NDArray[np.object_]:
+        """The evaluation key of every record."""
+        return self.records["evaluate_key"].to_numpy(dtype=object)
+
+    @cached_property
     def cubes(self) -> dict[tuple[str, str], Cube]:
         """(evaluation, metric) -> cube, headline first, then in the order of the study."""
         frame = self.records
@@ -134,13 +139,18 @@ class Measured:
         places = [pd.Index(axis).get_indexer(pd.Index(frame[name]))
                   for axis, name in zip(axes, IDENTITY[:3], strict=True)]
         value = frame["value"].to_numpy(np.float64)
+        groups: dict[Any, Any] = dict(frame.groupby(["evaluation", "metric"]).indices)
+        # what was promised is shown even when none of it was measured
+        for promised in self.study.evaluations:
+            groups.setdefault((promised, self.study.headline[1]), np.array([], dtype=np.int64))
         cubes = {}
-        for (evaluation, metric), rows in frame.groupby(["evaluation", "metric"]).indices.items():
-            values, where = np.full(shape, np.nan), np.full(shape, -1, dtype=np.int64)
+        for name in sorted(groups, key=self._rank):
+            rows, values = groups[name], np.full(shape, np.nan)
+            where = np.full(shape, -1, dtype=np.int64)
             at = tuple(place[rows] for place in places)
             values[at], where[at] = value[rows], rows
-            cubes[evaluation, metric] = Cube(str(evaluation), str(metric), values, where)
-        return {name: cubes[name] for name in sorted(cubes, key=self._rank)}
+            cubes[name] = Cube(name[0], name[1], values, where)
+        return cubes
 
     def _rank(self, name: tuple[str, str]) -> tuple[bool, bool, int, int, str]:
         evaluation, metric = name
@@ -153,6 +163,14 @@ class Measured:
     def failures(self) -> dict[tuple[str, str, int, str], Failure]:
         """(method, condition, seed, evaluation) -> failure."""
         return {(f.method, f.condition, f.seed, f.evaluation): f for f in self.study.failures}
+
+    @cached_property
+    def planned(self) -> dict[tuple[str, str, str], list[int]]:
+        """(method, condition, evaluation) -> the seeds that the plan names."""
+        seeds: dict[tuple[str, str, str], list[int]] = {}
+        for method, condition, seed, evaluation in self.study.cells:
+            seeds.setdefault((method, condition, evaluation), []).append(seed)
+        return seeds
 
 
 def index_or_end(options: tuple[str, ...], name: str) -> int:
@@ -289,8 +307,8 @@ def _refuse_mixed_protocols(frame: pd.DataFrame, where: str) -> None:
 
 def _mixtures(frame: pd.DataFrame) -> list[str]:
     """Differences between records that a reader has to know but that do not forbid a mean."""
-    names = {"git_commit": "commits", "code": "states of uncommitted code", "torch": "torch versions",
-             "hardware": "kinds of hardware", "precision": "precisions"}
+    names = {"git_commit": "commits", "code": "states of uncommitted code",
+             "torch": "torch versions", "hardware": "kinds of hardware", "precision": "precisions"}
     notes = []
     for column, noun in names.items():
         found = sorted(map(str, frame[column].dropna().unique()))

@@ -1,0 +1,234 @@
+"""Tables as values: methods by conditions, and the difference from the base condition.
+
+Every cell holds its estimate, its seeds and the keys of its records; what is missing carries a
+footnote with the cause and the command that fills it. `harness.table_formats` writes them out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.measured import Condition, Cube, Measured, Method, Study, describe
+from harness.statistics import Estimate, Floats, holm, summarise
+
+MARKS = "abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry: the estimate and everything needed to trace it.
+
+    `keys` are the evaluation keys of the records, `rows` their places in `Measured.records`
+    (both sides of a difference). `p` is Holm-corrected within the table: against 0 in a table of
+    differences, against the runner-up for the best entry of a column, NaN elsewhere.
+    """
+
+    estimate: Estimate
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+    rows: tuple[int, ...]
+    keys: tuple[str, ...]
+    marks: tuple[str, ...] = ()
+    p: float = float("nan")
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """`kind` is "accuracy" or "difference"; `cells` has every (method id, column id)."""
+
+    name: str
+    kind: str
+    evaluation: str
+    metric: str
+    title: str
+    legend: str
+    columns: tuple[Condition, ...]
+    rows: tuple[Method, ...]
+    cells: dict[tuple[str, str], Cell]
+    footnotes: tuple[tuple[str, str], ...]
+    command: str
+    base: str
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The rows that are compared."""
+        return tuple(row for row in self.rows if not row.reference)
+
+    @property
+    def references(self) -> tuple[Method, ...]:
+        """The rows that stand apart: random_init, raw_pixels, supervised and the like."""
+        return tuple(row for row in self.rows if row.reference)
+
+    def cell(self, row: Method, column: Condition) -> Cell:
+        """The entry of a row and a column."""
+        return self.cells[row.id, column.id]
+
+
+@dataclass
+class Footnotes:
+    """Collects the reasons for missing values; equal reasons share one mark."""
+
+    measured: Measured
+    evaluation: str
+    reasons: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+
+    def marks(self, method: Method, condition: Condition, have: Iterable[int]) -> tuple[str, ...]:
+        """The marks of the planned seeds that `have` lacks."""
+        planned = self.measured.planned.get((method.id, condition.id, self.evaluation), [])
+        lacking: dict[tuple[str, str], list[int]] = {}
+        for seed in sorted(set(planned) - set(have)):
+            lacking.setdefault(self._reason(method, condition, seed), []).append(seed)
+        for reason, seeds in lacking.items():
+            place = f"{method.label}, {condition.label}, {plural('seed', seeds)}"
+            places = self.reasons.setdefault(reason, [])
+            if place not in places:
+                places.append(place)
+        order = list(self.reasons)
+        return tuple(mark(order.index(reason)) for reason in lacking)
+
+    def _reason(self, method: Method, condition: Condition, seed: int) -> tuple[str, str]:
+        failure = self.measured.failures.get((method.id, condition.id, seed, self.evaluation))
+        if failure:
+            return f"failed: {failure.cause}", failure.rerun
+        return "not run yet", self.measured.study.command
+
+    def lines(self) -> tuple[tuple[str, str], ...]:
+        """(mark, text) of every footnote, in order of appearance."""
+        return tuple(
+            (mark(i), f"{'; '.join(places)}: {cause}. Run again: {rerun}")
+            for i, ((cause, rerun), places) in enumerate(self.reasons.items())
+        )
+
+
+def mark(index: int) -> str:
+    """a, b, ..., z, aa, ab, ..."""
+    head = mark(index // 26 - 1) if index >= 26 else ""
+    return head + MARKS[index % 26]
+
+
+def plural(noun: str, items: Iterable[object]) -> str:
+    """"seed 1" or "seeds 1, 2"."""
+    listed = [str(item) for item in items]
+    return f"{noun}{'s' if len(listed) > 1 else ''} {', '.join(listed)}"
+
+
+def build_tables(measured: Measured) -> list[Table]:
+    """Every table of a study, the headline and its differences first."""
+    tables = []
+    for cube in measured.cubes.values():
+        tables.append(accuracy_table(measured, cube))
+        if len(measured.study.conditions) > 1:
+            tables.append(difference_table(measured, cube))
+    return tables
+
+
+def accuracy_table(measured: Measured, cube: Cube) -> Table:
+    """Methods by conditions; the best of a column is marked where it is significantly best."""
+    study, notes = measured.study, Footnotes(measured, cube.evaluation)
+    summary = summarise(cube.values, study.level)
+    best = significantly_best(study, cube.values, summary.mean)
+    cells = {}
+    for m, method in enumerate(study.methods):
+        for c, condition in enumerate(study.conditions):
+            rows = cube.rows[m, c]
+            seeds = _seeds(measured, rows >= 0)
+            cells[method.id, condition.id] = Cell(
+                summary.at(m, c), seeds, tuple(cube.values[m, c][rows >= 0].tolist()),
+                tuple(rows[rows >= 0].tolist()), _keys(measured, rows),
+                notes.marks(method, condition, seeds), *best.get((m, c), (float("nan"), False)),
+            )
+    legend = (f"In percent, mean ± half-width of the {study.level:.0%} t interval over n seeds. "
+              f"Bold: best of its column, where the paired difference to the runner-up is "
+              f"significant (Holm-corrected, p < {1 - study.level:.2g}).")
+    return Table(
+        f"{cube.evaluation}-{cube.metric}", "accuracy", cube.evaluation, cube.metric,
+        capital(describe(cube.evaluation, cube.metric)), legend, study.conditions, study.methods,
+        cells, notes.lines(), study.command, study.base.id,
+    )
+
+
+def difference_table(measured: Measured, cube: Cube) -> Table:
+    """Base condition minus every other, paired by seed: the gap, or what a level costs."""
+    study, notes = measured.study, Footnotes(measured, cube.evaluation)
+    base, others = _base_and_others(study)
+    differences = paired_differences(study, cube.values)
+    summary = summarise(differences, study.level, "paired t")
+    p = holm(summary.p.ravel()).reshape(summary.p.shape)
+    cells = {}
+    for m, method in enumerate(study.methods):
+        for column, c in enumerate(others):
+            both = ~np.isnan(differences[m, column])
+            rows = np.concatenate([cube.rows[m, base][both], cube.rows[m, c][both]])
+            condition = study.conditions[c]
+            marks = [*notes.marks(method, study.base, _seeds(measured, cube.rows[m, base] >= 0)),
+                     *notes.marks(method, condition, _seeds(measured, cube.rows[m, c] >= 0))]
+            cells[method.id, condition.id] = Cell(
+                summary.at(m, column), _seeds(measured, both),
+                tuple(differences[m, column][both].tolist()), tuple(rows.tolist()),
+                _keys(measured, rows), tuple(dict.fromkeys(marks)), float(p[m, column]),
+            )
+    columns = tuple(
+        Condition(study.conditions[c].id, f"{study.base.label} - {study.conditions[c].label}",
+                  study.conditions[c].level, study.conditions[c].role) for c in others
+    )
+    legend = (f"In points, mean difference ± half-width of the {study.level:.0%} t interval over "
+              "n pairs of equal seed; p of the paired t-test against 0, Holm-corrected within "
+              "the table.")
+    what = "gap" if study.figure == "gap" else "loss"
+    return Table(
+        f"{what}-{cube.evaluation}-{cube.metric}", "difference", cube.evaluation, cube.metric,
+        f"{capital(what)} in {describe(cube.evaluation, cube.metric)}", legend, columns,
+        study.methods, cells, notes.lines(), study.command, study.base.id,
+    )
+
+
+def paired_differences(study: Study, values: Floats) -> Floats:
+    """(methods, conditions, seeds) -> base minus others, (methods, conditions - 1, seeds)."""
+    base, others = _base_and_others(study)
+    return values[:, [base]] - values[:, others]
+
+
+def _base_and_others(study: Study) -> tuple[int, list[int]]:
+    base = study.conditions.index(study.base)
+    return base, [c for c in range(len(study.conditions)) if c != base]
+
+
+def significantly_best(study: Study, values: Floats,
+                       mean: Floats) -> dict[tuple[int, int], tuple[float, bool]]:
+    """(method, condition) of each column's best -> (Holm-corrected p, whether it is significant).
+
+    `values` is (methods, conditions, seeds), `mean` (methods, conditions). Only the difference to
+    the runner-up is tested: it is the smallest, so picking the best of many first does not inflate
+    the error (checked by simulation). Reference rows do not compete.
+    """
+    compete = [m for m, method in enumerate(study.methods) if not method.reference]
+    best = {}
+    for c in range(mean.shape[1]):
+        ranked = sorted((m for m in compete if not np.isnan(mean[m, c])), key=lambda m: -mean[m, c])
+        if len(ranked) > 1:
+            best[ranked[0], c] = values[ranked[0], c] - values[ranked[1], c]
+    if not best:
+        return {}
+    summary = summarise(np.stack(list(best.values())), study.level, "paired t")
+    corrected = holm(summary.p)
+    # the sign can turn when the two share only some of their seeds
+    wins = (corrected < 1 - study.level) & (summary.mean > 0)
+    return {place: (float(corrected[i]), bool(wins[i])) for i, place in enumerate(best)}
+
+
+def _seeds(measured: Measured, present: npt.NDArray[np.bool_]) -> tuple[int, ...]:
+    return tuple(measured.seeds[i] for i in np.flatnonzero(present))
+
+
+def _keys(measured: Measured, rows: npt.NDArray[np.int64]) -> tuple[str, ...]:
+    return tuple(str(measured.keys[row]) for row in rows if row >= 0)
+
+
+def capital(text: str) -> str:
+    """First letter upper case, except for names such as kNN."""
+    return text if text[:2] == "kN" else text[:1].upper() + text[1:]
