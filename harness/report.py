@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.measured import Measured
-    from harness.tables import Table
+    from harness.tables import Footnote, Table
 
 DEFAULTS = {"grid": "", "scale": "laptop", "results": "results", "format": "terminal",
             "figures": "true"}
@@ -106,10 +106,10 @@ def _show(measured: Measured, tables: list[Table], console: Console, style: str)
     from harness.table_formats import WRITERS, terminal
 
     headline = [t for t in tables if (t.evaluation, t.metric) == measured.study.headline]
-    said: tuple[tuple[str, str], ...] = ()
+    said: tuple[Footnote, ...] = ()
     for table in headline:
         if style == "terminal":
-            console.print(terminal(table, repeat=table.footnotes != said), "")
+            console.print(terminal(table, console.width, repeat=table.footnotes != said), "")
             said = table.footnotes
         else:
             console.out(WRITERS[style][1](table), end="", highlight=False)

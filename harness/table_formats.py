@@ -6,7 +6,7 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,8 @@ from harness.statistics import p_text
 from harness.tables import Cell, Table
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Group, RenderableType
+    from rich.table import Table as RichTable
 
 CSV_COLUMNS = (
     "method", "condition", "mean", "low", "high", "n", "sd", "seeds", "keys", "evaluation",
@@ -44,33 +45,61 @@ def one_line(text: str) -> str:
 # -- terminal ----------------------------------------------------------------------------------
 
 
-def terminal(table: Table, repeat: bool = True) -> Group:
+def terminal(table: Table, width: int = 100, repeat: bool = True) -> Group:
     """A rich renderable: title, the table with reference rows below a rule, footnotes.
 
+    What does not fit into `width` columns is stacked, then split, never cut: a mean keeps its n.
     `repeat=False` leaves out footnotes that the table above has just shown.
     """
-    from rich.box import HORIZONTALS
     from rich.console import Group
-    from rich.table import Table as Rich
     from rich.text import Text
 
-    grid = Rich(title=Text(table.title, style="bold"), title_justify="left", box=HORIZONTALS)
-    grid.add_column("")
-    for column in table.columns:
-        grid.add_column(Text(one_line(column.label)), justify="right", no_wrap=True)
+    texts = {at: cell_text(table, cell) + _tag(cell) for at, cell in table.cells.items()}
+    label = max(len(one_line(x)) for x in (table.corner, *(row.label for row in table.rows)))
+    columns = [max([len(one_line(column.label)), *(len(texts[row.id, column.id])
+                                                   for row in table.rows)])
+               for column in table.columns]
+    if label + 4 + sum(size + 3 for size in columns) > width:
+        texts = {at: text.replace(" (n=", "\n(n=") for at, text in texts.items()}
+        columns = [max([len(one_line(column.label)), *(len(line) for row in table.rows
+                        for line in texts[row.id, column.id].split("\n"))])
+                   for column in table.columns]
+    parts: list[RenderableType] = [
+        _grid(table, block, texts) for block in _blocks(columns, width - label - 4)
+    ]
+    parts.append(Text(table.legend, style="dim"))
+    parts += [Text(f"[{note.mark}] {one_line(note.text)} Run again: {one_line(note.rerun)}",
+                   style="yellow") for note in table.footnotes if repeat]
+    return Group(Text(table.title, style="bold"), *parts)
+
+
+def _blocks(columns: Sequence[int], width: int) -> list[range]:
+    """Split columns of the given sizes into runs that fit into `width`, at least one each."""
+    blocks, start, used = [], 0, 0
+    for i, size in enumerate(columns):
+        if i > start and used + size + 3 > width:  # two blanks and a separator each
+            blocks.append(range(start, i))
+            start, used = i, 0
+        used += size + 3
+    return [*blocks, range(start, len(columns))]
+
+
+def _grid(table: Table, block: range, texts: Mapping[tuple[str, str], str]) -> RichTable:
+    from rich.box import HORIZONTALS
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    grid = RichTable(box=HORIZONTALS)
+    grid.add_column(Text(one_line(table.corner)), no_wrap=True)
+    for i in block:
+        grid.add_column(Text(one_line(table.columns[i].label)), justify="right", no_wrap=True)
     for group in (table.methods, table.references):
         for row in group:
-            texts = [Text(one_line(row.label))]
-            for column in table.columns:
-                cell = table.cell(row, column)
-                text = Text(cell_text(table, cell), style="bold" if cell.best else "")
-                texts.append(text.append(_tag(cell), style="yellow not bold"))
-            grid.add_row(*texts, style="dim" if row.reference else "")
+            ids = [(row.id, table.columns[i].id) for i in block]
+            entries = [Text(texts[at], style="bold" if table.cells[at].best else "") for at in ids]
+            grid.add_row(Text(one_line(row.label)), *entries, style="dim" if row.reference else "")
         grid.add_section()
-    lines = [Text(table.legend, style="dim")]
-    lines += [Text(f"[{m}] {one_line(text)}", style="yellow")
-              for m, text in table.footnotes if repeat]
-    return Group(grid, *lines)
+    return grid
 
 
 def _tag(cell: Cell) -> str:
@@ -84,7 +113,7 @@ def markdown(table: Table) -> str:
     """GitHub Markdown; Markdown has no rule inside a table, so a row named *Reference* is one."""
     width = len(table.columns)
     lines = [f"**{escape_markdown(table.title)}**", ""]
-    lines.append(_bar(["", *(escape_markdown(c.label) for c in table.columns)]))
+    lines.append(_bar([escape_markdown(text) for text in _header(table)]))
     lines.append(_bar([":--", *["--:"] * width]))
     lines += [_bar(_markdown_row(table, i)) for i in range(len(table.methods))]
     if table.references:
@@ -92,9 +121,10 @@ def markdown(table: Table) -> str:
         start = len(table.methods)
         lines += [_bar(_markdown_row(table, start + i)) for i in range(len(table.references))]
     lines += ["", escape_markdown(table.legend)]
-    for m, text in table.footnotes:
-        lines += ["", f"<sup>{m}</sup> {escape_markdown(text)}"]
-    lines += ["", f"Made by `{one_line(table.command)}`."]
+    for note in table.footnotes:
+        lines += ["", f"<sup>{note.mark}</sup> {escape_markdown(note.text)} "
+                      f"Run again: {code_span(note.rerun)}"]
+    lines += ["", f"Made by {code_span(table.command)}."]
     return "\n".join(lines) + "\n"
 
 
@@ -109,8 +139,18 @@ def _markdown_row(table: Table, index: int) -> list[str]:
     return texts
 
 
+def _header(table: Table) -> list[str]:
+    return [table.corner, *(column.label for column in table.columns)]
+
+
 def _bar(texts: Sequence[str]) -> str:
     return f"| {' | '.join(texts)} |"
+
+
+def code_span(text: str) -> str:
+    """A Markdown code span; doubled fences keep backticks in the text harmless."""
+    text = one_line(text)
+    return f"`` {text} ``" if "`" in text else f"`{text}`"
 
 
 def escape_markdown(text: str) -> str:
@@ -156,7 +196,7 @@ def latex(table: Table) -> str:
     if wide:
         lines.append(r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%")
     lines += [rf"\begin{{tabular}}{{@{{}}l{'r' * len(table.columns)}@{{}}}}", r"\toprule"]
-    lines.append(_tex_row(["", *(escape_latex(c.label) for c in table.columns)]))
+    lines.append(_tex_row([escape_latex(text) for text in _header(table)]))
     lines.append(r"\midrule")
     lines += [_latex_row(table, i) for i in range(len(table.methods))]
     if table.references and table.methods:
@@ -164,9 +204,9 @@ def latex(table: Table) -> str:
     start = len(table.methods)
     lines += [_latex_row(table, start + i) for i in range(len(table.references))]
     lines += [r"\bottomrule", r"\end{tabular}" + ("}" if wide else "")]
-    for m, text in table.footnotes:
-        lines.append(rf"\par\smallskip\footnotesize\raggedright $^{{\mathrm{{{m}}}}}$ "
-                     rf"{escape_latex(text)}")
+    for note in table.footnotes:
+        lines.append(rf"\par\smallskip\footnotesize\raggedright $^{{\mathrm{{{note.mark}}}}}$ "
+                     rf"{escape_latex(note.text)} Run again: \texttt{{{escape_latex(note.rerun)}}}")
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
@@ -190,7 +230,7 @@ def _latex_row(table: Table, index: int) -> str:
     texts = [escape_latex(row.label)]
     for column in table.columns:
         cell = table.cell(row, column)
-        text = escape_latex(cell_text(table, cell))
+        text = re.sub(r"^-(?=\d)", "$-$", escape_latex(cell_text(table, cell)))
         text = rf"\textbf{{{text}}}" if cell.best else text
         if cell.marks:
             text += rf"$^{{\mathrm{{{','.join(cell.marks)}}}}}$"
@@ -210,7 +250,7 @@ def tidy_csv(table: Table) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
-    notes = dict(table.footnotes)
+    notes = {note.mark: f"{note.text} Run again: {note.rerun}" for note in table.footnotes}
     for row in (*table.methods, *table.references):
         for column in table.columns:
             cell = table.cell(row, column)

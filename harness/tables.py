@@ -7,7 +7,7 @@ footnote with the cause and the command that fills it. `harness.table_formats` w
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,15 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Footnote:
+    """Why something is missing, and the command that fills it."""
+
+    mark: str
+    text: str
+    rerun: str
+
+
+@dataclass(frozen=True)
 class Table:
     """`kind` is "accuracy" or "difference"; `cells` has every (method id, column id)."""
 
@@ -50,9 +59,10 @@ class Table:
     columns: tuple[Condition, ...]
     rows: tuple[Method, ...]
     cells: dict[tuple[str, str], Cell]
-    footnotes: tuple[tuple[str, str], ...]
+    footnotes: tuple[Footnote, ...]
     command: str
     base: str
+    corner: str
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -97,10 +107,10 @@ class Footnotes:
             return f"failed: {failure.cause}", failure.rerun
         return "not run yet", self.measured.study.command
 
-    def lines(self) -> tuple[tuple[str, str], ...]:
-        """(mark, text) of every footnote, in order of appearance."""
+    def lines(self) -> tuple[Footnote, ...]:
+        """Every footnote, in order of appearance."""
         return tuple(
-            (mark(i), f"{'; '.join(places)}: {cause}. Run again: {rerun}")
+            Footnote(mark(i), f"{'; '.join(places)}: {cause}.", rerun)
             for i, ((cause, rerun), places) in enumerate(self.reasons.items())
         )
 
@@ -148,7 +158,7 @@ def accuracy_table(measured: Measured, cube: Cube) -> Table:
     return Table(
         f"{cube.evaluation}-{cube.metric}", "accuracy", cube.evaluation, cube.metric,
         capital(describe(cube.evaluation, cube.metric)), legend, study.conditions, study.methods,
-        cells, notes.lines(), study.command, study.base.id,
+        cells, notes.lines(), study.command, study.base.id, study.axis_label,
     )
 
 
@@ -172,18 +182,18 @@ def difference_table(measured: Measured, cube: Cube) -> Table:
                 tuple(differences[m, column][both].tolist()), tuple(rows.tolist()),
                 _keys(measured, rows), tuple(dict.fromkeys(marks)), float(p[m, column]),
             )
+    what, minus = ("gap", "-") if study.figure == "gap" else ("loss", "to")
     columns = tuple(
-        Condition(study.conditions[c].id, f"{study.base.label} - {study.conditions[c].label}",
-                  study.conditions[c].level, study.conditions[c].role) for c in others
+        replace(study.conditions[c], label=f"{study.base.label} {minus} "
+                                           f"{study.conditions[c].label}") for c in others
     )
     legend = (f"In points, mean difference ± half-width of the {study.level:.0%} t interval over "
               "n pairs of equal seed; p of the paired t-test against 0, Holm-corrected within "
               "the table.")
-    what = "gap" if study.figure == "gap" else "loss"
     return Table(
         f"{what}-{cube.evaluation}-{cube.metric}", "difference", cube.evaluation, cube.metric,
         f"{capital(what)} in {describe(cube.evaluation, cube.metric)}", legend, columns,
-        study.methods, cells, notes.lines(), study.command, study.base.id,
+        study.methods, cells, notes.lines(), study.command, study.base.id, study.axis_label,
     )
 
 
