@@ -1,0 +1,8 @@
+"""What each kind of golden vector checks: one function per kind, chosen by the file's name."""
+
+from __future__ import annotations
+
+from golden_kinds import contrastive, optimisers, waiting
+from golden_kinds.compare import KINDS, PENDING
+
+__all__ = ["KINDS", "PENDING", "contrastive", "optimisers", "waiting"]
