@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from methods import recipe
+from methods.recipe import Cluster, Pretrain
 from methods.options import resolve
 from methods.registry import MethodSpec, load_recipe
 
 from . import schema
 from .config import merged
 from .errors import Problems, UserError, unknown
-from .protocols import EVALUATIONS
+from .evaluation import evaluation
 from .stages import Stage, in_order
 from .store import Store
 from .study import Condition, Row, Study, dataset
@@ -136,9 +136,8 @@ class _Builder:
             "data": strip(labelled), "precision": self.study.training["precision"],
             "threads": self.study.training["threads"]}, {"encoder": encoder})
         for name, options in self.study.evaluations.items():
-            evaluation = EVALUATIONS[name]
             yield Cell(row, condition, seed, name, self._stage("evaluate", {
-                "evaluation": name, "revision": evaluation.revision, "options": dict(options),
+                "evaluation": name, "revision": evaluation(name).revision, "options": dict(options),
                 "threads": self.study.training["threads"],
             }, {"features": features}))
 
@@ -155,7 +154,7 @@ class _Builder:
             except ValueError as error:
                 raise UserError(f"method '{row.id}': {error}") from None
         else:
-            node = recipe.Pretrain(row.spec.name, epochs)
+            node = Pretrain(row.spec.name, epochs)
         return self._pretrain(node, row, data, seed)
 
     def _epochs(self, spec: MethodSpec, row: Row) -> float:
@@ -185,7 +184,7 @@ class _Builder:
             raise Problems(problems)
         return resolved
 
-    def _pretrain(self, node: recipe.Pretrain, row: Row, data: Mapping[str, Any],
+    def _pretrain(self, node: Pretrain, row: Row, data: Mapping[str, Any],
                   seed: int) -> Stage:
         if node.method not in self.study.methods:
             raise unknown("method", node.method, self.study.methods, f"recipe of '{row.id}'")
@@ -194,7 +193,8 @@ class _Builder:
             "method": spec.name, "revision": spec.revision,
             "options": self._options(spec, row, node.options),
             "backbone": dict(self.study.config["scale"]["backbone"]),
-            "image_size": self.study.image_size, "seed": seed, "replica": node.replica,
+            "image_size": self.study.image_size,
+            "seed": [seed, node.replica] if node.replica else seed,
         }
         if not spec.trainable:
             return self._stage("pretrain", params, {})
@@ -210,7 +210,7 @@ class _Builder:
             params["subset"] = node.subset[1]
         return self._stage("pretrain", params, inputs)
 
-    def _cluster(self, node: recipe.Cluster, row: Row, data: Mapping[str, Any],
+    def _cluster(self, node: Cluster, row: Row, data: Mapping[str, Any],
                  seed: int) -> Stage:
         params = {"k": node.k, "by": node.by, "seed": seed, "data": strip(data),
                   "threads": self.study.training["threads"]}

@@ -18,7 +18,7 @@ from methods.registry import MethodSpec, discover
 from . import schema
 from .config import merged
 from .errors import Problems, UserError, unknown
-from .protocols import EVALUATIONS
+from .evaluation import evaluations
 
 
 @dataclass(frozen=True)
@@ -201,18 +201,17 @@ def _labelled(config: Mapping[str, Any]) -> dict[str, Any]:
     """The labelled images that every encoder of the study is evaluated on: the same for all."""
     spec = _data(config, {})
     spec["size"] = _size(config["data"].get("labelled"), config["scale"]["name"])
-    spec["test_size"] = _size(config["data"].get("test"), config["scale"]["name"])
     return spec
 
 
 def _evaluations(config: Mapping[str, Any], problems: list[str]) -> dict[str, Mapping[str, Any]]:
-    found = {}
+    found, known = {}, evaluations()
     for name in schema.names(config["grid"]["evaluations"], "grid.evaluations", problems):
-        if name not in EVALUATIONS:
-            problems.append(str(unknown("evaluation", name, EVALUATIONS, "grid.evaluations")))
+        if name not in known:
+            problems.append(str(unknown("evaluation", name, known, "grid.evaluations")))
             continue
         values = (config["scale"].get("evaluations") or {}).get(name) or {}
-        options, wrong = resolve(EVALUATIONS[name].options, values, f"scale.evaluations.{name}")
+        options, wrong = resolve(known[name].options, values, f"scale.evaluations.{name}")
         problems.extend(wrong)
         found[name] = options
     return found

@@ -88,7 +88,7 @@ class Worker:
         work, checkpoints = self.store.work(key), self.store.checkpoints(key)
         checkpoints.mkdir(parents=True, exist_ok=True)
         context = execute.Context(
-            device=self.settings["device"],
+            device=_device(self.settings["device"]),
             data_paths=self.settings["data_paths"],
             plugins=tuple(Path(p) for p in self.settings["plugins"]),
             progress=lambda facts: self.progress(key, facts),
@@ -124,6 +124,15 @@ def describe(error: BaseException) -> str:
     if isinstance(error, (Failure, ValueError, FloatingPointError)):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _device(wanted: str) -> str:
+    """"auto" is a GPU if there is one."""
+    if wanted != "auto":
+        return wanted
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _threads(stage: Mapping[str, Any]) -> int:

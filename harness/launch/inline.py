@@ -1,7 +1,7 @@
 """The inline launcher: worker processes on this machine, for as long as the command runs.
 
-A stage runs in a process of its own kind, so that one that is killed (out of memory, say) costs its
-own cells only. Workers share nothing but the store.
+A stage runs in a process that is not the sweep's, so that one that is killed (out of memory, say)
+costs its own cells only. Workers share nothing but the store.
 """
 
 from __future__ import annotations
@@ -12,24 +12,27 @@ import selectors
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from ..errors import Failure
 from ..stages import Stage
 from ..store import Store
+from .schedule import Schedule
 
 # Keeps large activations instead of returning them to the kernel at each operation: measured 12 %
 # of a step on a ResNet-18 at 32x32.
 MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}
-BUSY_SECONDS = 1.0
+STOP_SECONDS = 30.0
+
+Report = Callable[[dict[str, Any]], None]
 
 
 @dataclass
 class Outcome:
-    """How a run of stages ended."""
+    """How a run of stages ended: keys that failed, by cause, and keys not run because of them."""
 
     ran: int = 0
     failed: dict[str, str] = field(default_factory=dict)
@@ -41,31 +44,46 @@ class Outcome:
 class _Process:
     """One worker process and the stage it is doing."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
     log: Path
     stage: Stage | None = None
     ready: bool = False
+    partial: bytes = b""
+
+    def tell(self, message: Mapping[str, Any]) -> None:
+        """Send one line; a worker that died is noticed where its output is read."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps(message).encode() + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass
+
+    def events(self, data: bytes) -> Iterator[dict[str, Any]]:
+        """The whole lines that have arrived."""
+        *lines, self.partial = (self.partial + data).split(b"\n")
+        for line in lines:
+            yield json.loads(line)
 
 
 def run(stages: Sequence[Stage], store: Store, settings: Mapping[str, Any], workers: int,
-        logs: Path, report: Callable[[dict[str, Any]], None]) -> Outcome:
+        logs: Path, report: Report) -> Outcome:
     """Do `stages` (inputs first) with `workers` processes; `report` gets every event.
 
-    Stops cleanly on KeyboardInterrupt: running stages checkpoint, and the outcome says so.
+    Ctrl-C stops cleanly: running stages checkpoint, and the outcome says so.
     """
-    pool = _Pool(stages, store, settings, min(workers, len(stages)), logs, report)
-    return pool.run()
+    if not stages:
+        return Outcome()
+    return _Pool(stages, store, settings, min(workers, len(stages)), logs, report).run()
 
 
 class _Pool:
-    """The schedule: which stages wait, which are ready, which worker does what."""
+    """The workers and what each is doing."""
 
     def __init__(self, stages: Sequence[Stage], store: Store, settings: Mapping[str, Any],
-                 workers: int, logs: Path, report: Callable[[dict[str, Any]], None]) -> None:
+                 workers: int, logs: Path, report: Report) -> None:
         self.store, self.settings, self.logs, self.report = store, settings, logs, report
-        self.waiting = {stage.key: stage for stage in stages}
-        self.retry_at: dict[str, float] = {}
-        self.priority = _critical_path(stages)
+        self.schedule = Schedule(stages)
         self.outcome = Outcome()
         self.selector = selectors.DefaultSelector()
         logs.mkdir(parents=True, exist_ok=True)
@@ -74,11 +92,9 @@ class _Pool:
     def run(self) -> Outcome:
         """The event loop; returns when nothing is left that can be done."""
         try:
-            while self.waiting or any(p.stage for p in self.processes):
+            while self.schedule.left:
                 self._assign()
-                if not self.waiting and not any(p.stage for p in self.processes):
-                    break
-                self._listen(timeout=BUSY_SECONDS / 2)
+                self._listen()
         except KeyboardInterrupt:
             self.outcome.interrupted = True
         finally:
@@ -91,96 +107,71 @@ class _Pool:
         with open(log, "a") as file:
             process = subprocess.Popen(
                 [sys.executable, "-m", "harness.worker"], stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, stderr=file, text=True, env=environment,
+                stdout=subprocess.PIPE, stderr=file, env=environment,
                 # its own session: Ctrl-C reaches the sweep alone, which then asks it to stop
                 start_new_session=True)
-        assert process.stdin is not None
-        process.stdin.write(json.dumps(dict(self.settings)) + "\n")
-        process.stdin.flush()
         worker = _Process(process, log)
+        worker.tell(self.settings)
         assert process.stdout is not None
         self.selector.register(process.stdout, selectors.EVENT_READ, worker)
         return worker
 
     def _assign(self) -> None:
-        self._drop_blocked()
         for worker in self.processes:
-            if worker.stage is None and (stage := self._next()):
-                worker.stage = self.waiting.pop(stage.key)
-                self._send(worker, stage)
+            if worker.stage is None and (stage := self.schedule.next()):
+                worker.stage = stage
+                inputs = {role: {"kind": parent.kind, "key": parent.key}
+                          for role, parent in stage.inputs.items()}
+                self.report({"event": "started", "key": stage.key})
+                worker.tell({"stage": stage.to_json(), "inputs": inputs})
 
-    def _drop_blocked(self) -> None:
-        """A stage whose input failed is not run, and says which input that was."""
-        bad = {**self.outcome.failed, **self.outcome.blocked}
-        for key, stage in list(self.waiting.items()):
-            cause = next((p.key for p in stage.inputs.values() if p.key in bad), None)
-            if cause is not None:
-                self.outcome.blocked[key] = self.outcome.blocked.get(cause, cause)
-                bad[key] = cause
-                del self.waiting[key]
-                self.report({"event": "blocked", "key": key})
-
-    def _next(self) -> Stage | None:
-        """The ready stage with the longest way still to go."""
-        busy = {p.stage.key for p in self.processes if p.stage}
-        unfinished = busy | set(self.waiting)
-        ready = [stage for stage in self.waiting.values()
-                 if self.retry_at.get(stage.key, 0.0) <= time.monotonic()
-                 and not any(parent.key in unfinished for parent in stage.inputs.values())]
-        return max(ready, key=lambda stage: self.priority[stage.key], default=None)
-
-    def _send(self, worker: _Process, stage: Stage) -> None:
-        inputs = {role: {"kind": parent.kind, "key": parent.key}
-                  for role, parent in stage.inputs.items()}
-        assert worker.process.stdin is not None
-        self.report({"event": "started", "key": stage.key})
-        try:
-            worker.process.stdin.write(
-                json.dumps({"stage": stage.to_json(), "inputs": inputs}) + "\n")
-            worker.process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it died; its closed output is handled where events are read
-
-    def _listen(self, timeout: float) -> None:
-        for key, _ in self.selector.select(timeout):
-            stream: IO[str] = key.fileobj  # type: ignore[assignment]  # registered by _start
-            line = stream.readline()
-            if line:
-                self._handle(key.data, json.loads(line))
-            else:
-                self._died(key.data, stream)
+    def _listen(self) -> None:
+        for key, _ in self.selector.select(timeout=0.5):
+            data = os.read(key.fd, 1 << 16)
+            if not data:
+                self._died(key.data)
+            for event in key.data.events(data):
+                self._handle(key.data, event)
 
     def _handle(self, worker: _Process, event: dict[str, Any]) -> None:
-        stage = worker.stage
-        if event["event"] in ("ready", "progress") or stage is None:
+        stage, kind = worker.stage, event["event"]
+        worker.ready = True
+        if kind in ("ready", "progress") or stage is None:
             self.report(event)
             return
         worker.stage = None
-        if event["event"] == "busy":
-            self.waiting[stage.key] = stage
-            self.retry_at[stage.key] = time.monotonic() + BUSY_SECONDS
-        elif event["event"] == "failed":
-            self.outcome.failed[stage.key] = event["cause"]
-        elif event["event"] == "done":
-            self.outcome.ran += bool(event.get("ran"))
+        if kind == "busy":
+            self.schedule.later(stage)
+        elif kind == "done":
+            self.outcome.ran += bool(event["ran"])
+            self.schedule.done(stage)
+        elif kind == "failed":
+            self._failed(stage, event["cause"])
         self.report(event)
 
-    def _died(self, worker: _Process, stream: IO[str]) -> None:
+    def _failed(self, stage: Stage, cause: str) -> None:
+        """Record a failure; what needed the stage is not run."""
+        self.outcome.failed[stage.key] = cause
+        for key in self.schedule.failed(stage):
+            self.outcome.blocked[key] = stage.key
+            self.report({"event": "blocked", "key": key})
+
+    def _died(self, worker: _Process) -> None:
         """A worker ended by itself: its stage failed; another worker takes its place."""
-        self.selector.unregister(stream)
+        assert worker.process.stdout is not None
+        self.selector.unregister(worker.process.stdout)
         code = worker.process.wait()
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         memory = " (out of memory?)" if code == -signal.SIGKILL else ""
         cause = f"the worker was {how}{memory}; see {worker.log}"
+        stage, worker.stage = worker.stage, None
+        if stage is None or not worker.ready:
+            raise Failure(f"a worker does not start: it {how}; see {worker.log}")
+        self.store.fail(stage.key, {"kind": stage.kind, "key": stage.key, "cause": cause,
+                                    "traceback": "", "time": ""})
+        self._failed(stage, cause)
+        self.report({"event": "failed", "key": stage.key, "cause": cause})
         number = self.processes.index(worker)
-        if worker.stage is not None:
-            key = worker.stage.key
-            self.outcome.failed[key] = cause
-            self.store.fail(key, {"kind": worker.stage.kind, "key": key, "cause": cause,
-                                  "traceback": "", "time": ""})
-            self.report({"event": "failed", "key": key, "cause": cause})
-        elif not worker.ready and code != 0:
-            raise RuntimeError(cause)
         self.processes[number] = self._start(number)
 
     def _stop(self) -> None:
@@ -191,7 +182,7 @@ class _Pool:
             _close(worker.process.stdin)
         for worker in self.processes:
             try:
-                worker.process.wait(timeout=30)
+                worker.process.wait(timeout=STOP_SECONDS)
             except (subprocess.TimeoutExpired, KeyboardInterrupt):
                 worker.process.kill()
                 worker.process.wait()
@@ -199,24 +190,9 @@ class _Pool:
         self.selector.close()
 
 
-def _close(stream: IO[str] | None) -> None:
+def _close(stream: IO[bytes] | None) -> None:
     try:
         if stream is not None:
             stream.close()
     except BrokenPipeError:
         pass
-
-
-def _critical_path(stages: Sequence[Stage]) -> dict[str, float]:
-    """Cost of the longest chain from each stage to the end, in epochs (other stages count little).
-
-    Starting long chains (DnC: base, experts, distil) first keeps all workers busy to the end.
-    """
-    remaining = {stage.key: 0.0 for stage in stages}
-    for stage in reversed(stages):
-        cost = float(stage.params.get("training", {}).get("epochs", 0.1))
-        remaining[stage.key] += cost
-        for parent in stage.inputs.values():
-            if parent.key in remaining:
-                remaining[parent.key] = max(remaining[parent.key], remaining[stage.key])
-    return remaining

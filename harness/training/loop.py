@@ -16,7 +16,7 @@ from harness.training import checkpoint, schedules
 from harness.training.optim import build_optimizer, set_lr
 from harness.training.precision import autocast
 from harness.training.sampling import Sampler
-from harness.training.seeds import derive
+from harness.training.seeds import Seed, derive
 from harness.training.teachers import Teachers
 from methods.base import Batch, Method
 
@@ -42,7 +42,7 @@ class Job:
     labels: Tensor
     views: Sequence[View]
     training: Training
-    seed: int
+    seed: Seed
     device: str
     identity: str
     groups: Tensor | None = None

@@ -1,0 +1,243 @@
+"""The figures of a study, drawn from its tables: "gap" (dots by condition) and "curve" (by level).
+
+matplotlib and seaborn are imported when a figure is drawn, never before; no pyplot state is
+touched. The bytes depend on the numbers and the versions of matplotlib and seaborn only.
+"""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.measured import Condition, Measured, Method, Study
+from harness.palette import GRID, INK, MUTED, PAPER, Mark, marks
+from harness.tables import Cell, Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH = 7.2  # inches: the text width of a two-column conference page
+MARGIN = 0.12
+SMALL, NORMAL = 6.5, 7.5  # points
+STYLE = {
+    "font.family": ["DejaVu Sans"],  # ships with matplotlib: the same figure on every machine
+    "font.size": NORMAL, "axes.labelsize": NORMAL, "axes.titlesize": NORMAL,
+    "xtick.labelsize": 7, "ytick.labelsize": NORMAL, "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6, "ytick.major.width": 0.6, "xtick.major.size": 3,
+    "ytick.major.size": 3, "xtick.major.pad": 2.5, "axes.labelpad": 3.0, "axes.axisbelow": True,
+    "text.color": INK, "axes.edgecolor": MUTED, "axes.labelcolor": INK, "xtick.color": INK,
+    "ytick.color": INK, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
+    "pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "curation-gap",
+    "path.simplify": False, "text.parse_math": False, "axes.unicode_minus": True,
+}
+# One entry per condition: (marker, filled). The base condition is the filled circle.
+SHAPES = (("o", True), ("o", False), ("s", False), ("D", False), ("^", False), ("v", False))
+
+
+def draw_all(measured: Measured, tables: Sequence[Table]) -> dict[str, bytes]:
+    """Path below the study's folder -> content, for every evaluation at the headline metric."""
+    metric = measured.study.headline[1]
+    files = {}
+    for table in tables:
+        if table.kind == "accuracy" and table.metric == metric:
+            differences = [t for t in tables if t.kind == "difference" and
+                           (t.evaluation, t.metric) == (table.evaluation, metric)]
+            name = f"figures/{measured.study.figure}-{table.name}"
+            drawn = draw(measured.study, table, *differences)
+            files.update({f"{name}.{suffix}": data for suffix, data in drawn.items()})
+    return files
+
+
+def draw(study: Study, accuracy: Table, differences: Table | None = None) -> dict[str, bytes]:
+    """The figure that the study asks for as {"png": ..., "pdf": ..., "svg": ...}."""
+    from harness.figures_curve import curve
+    from harness.figures_gap import gap
+
+    with style():
+        return render((curve if study.figure == "curve" else gap)(study, accuracy, differences))
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The look of all figures, set for a block and then taken back."""
+    import matplotlib
+    import seaborn
+
+    with matplotlib.rc_context({**seaborn.axes_style("ticks"), **STYLE}):
+        yield
+
+
+def render(figure: Figure) -> dict[str, bytes]:
+    """PNG at 200 dpi, PDF with embedded fonts and SVG, without dates or version strings."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    options: dict[str, dict[str, Any]] = {
+        "png": {"dpi": 200, "metadata": {"Software": None}},
+        "pdf": {"metadata": {"CreationDate": None, "Producer": None, "Creator": None}},
+        "svg": {"metadata": {"Date": None, "Creator": None}},
+    }
+    files = {}
+    for suffix, settings in options.items():
+        out = io.BytesIO()
+        figure.savefig(out, format=suffix, facecolor=PAPER, **settings)
+        files[suffix] = out.getvalue()
+    return files
+
+
+# -- parts that both figures share ---------------------------------------------------------------
+
+
+def new_figure(height: float) -> Figure:
+    """An empty figure of `height` inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(WIDTH, height))
+
+
+def axes_at(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    """Axes at a place given in inches."""
+    import seaborn
+
+    full_width, full_height = figure.get_size_inches()
+    axes = figure.add_axes((left / full_width, bottom / full_height, width / full_width,
+                            height / full_height))
+    seaborn.despine(ax=axes)
+    return axes
+
+
+def text_width(text: str, size: float = NORMAL, weight: str = "normal") -> float:
+    """Width of one line of text in inches, from the font's own metrics."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    if not text.strip():
+        return 0.0
+    font = FontProperties(family="DejaVu Sans", weight=weight)
+    return float(TextPath((0, 0), text, size=size, prop=font).get_extents().width) / 72
+
+
+def caption_lines(study: Study, accuracy: Table) -> list[str]:
+    """What a reader needs below the figure: n, interval, data, and what is missing."""
+    counts = sorted({c.estimate.n for c in accuracy.cells.values() if not c.estimate.missing})
+    n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}" \
+        if counts else "nothing measured yet"
+    sentences = [
+        f"Large marks: mean over seeds ({n}); bars and bands: {study.level:.0%} t interval, none "
+        f"at n = 1; small dots: single seeds. Differences are paired by seed. Data: "
+        f"{study.data_label}, scale {study.scale}.",
+    ]
+    gone = [f"{row.label} on {column.label}" for row in accuracy.rows for column in accuracy.columns
+            if accuracy.cell(row, column).estimate.missing]
+    if gone:
+        shown = ", ".join(gone[:6]) + (f" and {len(gone) - 6} more" if len(gone) > 6 else "")
+        sentences.append(f"Not measured: {shown}.")
+    return textwrap.wrap(" ".join(sentences), 128)
+
+
+def put_caption(figure: Figure, lines: Sequence[str]) -> None:
+    """Small text at the foot of the figure."""
+    figure.text(MARGIN / WIDTH, 0.07 / figure.get_size_inches()[1], "\n".join(lines),
+                fontsize=SMALL, color=MUTED, va="bottom", linespacing=1.35)
+
+
+def caption_height(lines: Sequence[str]) -> float:
+    """Inches that `put_caption` needs."""
+    return 0.13 + len(lines) * SMALL * 1.35 / 72
+
+
+def put_title(figure: Figure, study: Study, accuracy: Table) -> None:
+    """The title and, lighter, what is measured."""
+    height = figure.get_size_inches()[1]
+    title = figure.text(MARGIN / WIDTH, 1 - 0.10 / height, study.title, fontsize=9,
+                        fontweight="bold", va="top")
+    left = MARGIN + text_width(study.title, 9, "bold") + 0.12
+    if left + text_width(accuracy.title, NORMAL) < WIDTH - MARGIN:
+        figure.text(left / WIDTH, 1 - 0.125 / height, accuracy.title, fontsize=NORMAL,
+                    color=MUTED, va="top")
+    else:
+        title.set_wrap(True)
+
+
+def percent(cell: Cell) -> tuple[float, float, float]:
+    """Mean and interval ends in percent; the ends equal the mean where there is no interval."""
+    mean = 100 * float(cell.estimate.mean)
+    ends = 100 * np.array([cell.estimate.low, cell.estimate.high])
+    low, high = np.where(np.isnan(ends), mean, ends)
+    return mean, float(low), float(high)
+
+
+def extent(cells: Sequence[Cell]) -> tuple[float, float]:
+    """The range of means, single seeds and intervals in percent.
+
+    An interval counts with at most three times the range of the seeds: at n = 2 it is 12.7
+    standard errors wide and would leave no room for anything else.
+    """
+    inner = [100 * v for c in cells for v in c.values] or [0.0, 100.0]
+    low, high = min(inner), max(inner)
+    reach = max(high - low, 4.0)
+    ends = [end for c in cells if not c.estimate.missing for end in percent(c)[1:]]
+    return (max(min([low, *ends]), low - reach), min(max([high, *ends]), high + reach))
+
+
+def limits(table: Table, pad: float = 0.06) -> tuple[float, float]:
+    """Axis limits in percent: all compared rows, and the reference rows that are not far away."""
+    def cells(rows: Sequence[Method]) -> list[Cell]:
+        return [table.cell(row, column) for row in rows for column in table.columns]
+
+    low, high = extent(cells(table.methods or table.references))
+    span = max(high - low, 8.0)
+    for row in table.references:
+        measured = [c for c in cells([row]) if not c.estimate.missing]
+        if measured:
+            ends = extent(measured)
+            if low - span <= ends[0] and ends[1] <= high + span:
+                low, high = min(low, ends[0]), max(high, ends[1])
+    room = pad * max(high - low, 2.0)
+    return low - room, high + room
+
+
+def row_marks(table: Table) -> Mapping[str, Mark]:
+    """The mark of every row."""
+    return marks([row.id for row in table.methods], [row.id for row in table.references])
+
+
+def shape_of(table: Table, column: Condition) -> tuple[str, bool]:
+    """(marker, filled) of a condition: the base is filled, the others are open."""
+    others = [c.id for c in table.columns if c.id != table.base]
+    if column.id == table.base:
+        return SHAPES[0]
+    return SHAPES[1 + others.index(column.id) % (len(SHAPES) - 1)]
+
+
+def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Move labels as little as possible so that they lie `gap` apart, within [low, high].
+
+    Least squares under a minimum distance is isotonic regression of `place - rank * gap`; solved
+    by pooling adjacent violators.
+    """
+    order = np.argsort(places, kind="stable")
+    pools: list[list[float]] = []  # [mean, size]
+    for rank, index in enumerate(order):
+        pools.append([places[index] - rank * gap, 1])
+        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
+            mean, size = pools.pop()
+            before, count = pools[-1]
+            pools[-1] = [(before * count + mean * size) / (count + size), count + size]
+    flat = [mean for mean, size in pools for _ in range(int(size))]
+    placed = np.empty(len(places))
+    top = max(low, high - gap * (len(places) - 1))
+    for rank, index in enumerate(order):
+        placed[index] = min(max(flat[rank], low), top) + rank * gap
+    return placed.tolist()
+
+
+def grid_lines(axes: Axes, axis: str) -> None:
+    """Faint lines behind the data."""
+    axes.grid(True, axis=axis, color=GRID, linewidth=0.5)  # type: ignore[arg-type]

@@ -1,0 +1,102 @@
+"""study.json: what a study's table consists of, so that it can be made again from records alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .plan import Cell, Plan
+from .stages import in_order
+from .store import write_json
+
+SHOTS = ("many", "medium", "few")
+
+
+def write(plan: Plan, command: str, failed: Mapping[str, str]) -> None:
+    """Write `study.json` into the study's folder."""
+    plan.study.folder.mkdir(parents=True, exist_ok=True)
+    write_json(plan.study.folder / "study.json", manifest(plan, command, failed))
+
+
+def manifest(plan: Plan, command: str, failed: Mapping[str, str]) -> dict[str, Any]:
+    """The study as JSON: rows, conditions, seeds, the key of every cell, failures."""
+    study, grid, data = plan.study, plan.study.config["grid"], plan.study.config["data"]
+    return {
+        "grid": study.name, "scale": study.scale, "command": command,
+        "title": grid["title"], "caption": grid["caption"], "figure": grid["figure"],
+        "data_label": data["label"], "note": data.get("note") or "",
+        "methods": [{"id": r.id, "label": r.label, "reference": r.reference,
+                     "paper": r.spec.paper} for r in study.rows],
+        "conditions": [{"id": c.id, "label": c.label, "level": c.level, "role": c.role}
+                       for c in study.conditions],
+        "axis": {"label": grid["axis"]["label"], "log": bool(grid["axis"]["log"])}
+        if grid.get("axis") else None,
+        "seeds": list(study.seeds), "evaluations": list(study.evaluations),
+        "headline": grid["headline"], "interval": grid["interval"],
+        "training": dict(study.training),
+        "cells": [_cell(cell) for cell in plan.cells],
+        "ancestry": _ancestry(plan),
+        "shots": {str(seed): shots(plan, seed) for seed in study.seeds},
+        "class_counts": [{"condition": condition, "seed": seed, "counts": list(counts)}
+                         for (condition, seed), counts in plan.class_counts.items()],
+        "failures": failures(plan, command, failed),
+    }
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    features = cell.stage.inputs["features"]
+    return {"method": cell.row.id, "condition": cell.condition.id, "seed": cell.seed,
+            "evaluation": cell.evaluation, "key": cell.stage.key, "features_key": features.key,
+            "pretrain_key": features.inputs["encoder"].key}
+
+
+def _ancestry(plan: Plan) -> dict[str, list[list[str]]]:
+    """encoder's key -> [kind, key] of every stage that it took to make it, itself included."""
+    encoders = {}
+    for cell in plan.cells:
+        encoder = cell.stage.inputs["features"].inputs["encoder"]
+        if encoder.key not in encoders:
+            encoders[encoder.key] = [[s.kind, s.key] for s in in_order([encoder])]
+    return encoders
+
+
+def shots(plan: Plan, seed: int) -> dict[str, list[int]]:
+    """Classes by thirds of rank in the most imbalanced condition of the study with this seed.
+
+    One grouping for all conditions, so that "few" names the same classes in each of them; the
+    remainder goes to "many" (SDCLR's rule for CIFAR). Empty when every condition is balanced.
+    """
+    counts = [c for (_, s), c in plan.class_counts.items() if s == seed and min(c) > 0]
+    skewed = max(counts, key=lambda c: max(c) / min(c), default=())
+    if not skewed or max(skewed) - min(skewed) <= 1:
+        return {}
+    rank = sorted(range(len(skewed)), key=lambda label: (-skewed[label], label))
+    third = len(rank) // 3
+    parts = (rank[:len(rank) - 2 * third], rank[len(rank) - 2 * third:len(rank) - third],
+             rank[len(rank) - third:])
+    return dict(zip(SHOTS, map(sorted, parts), strict=True))
+
+
+def failures(plan: Plan, command: str, failed: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Every cell that a failed stage leaves empty, with the cause and how to run just it again.
+
+    `failed` maps a stage's key to its cause, or to the key of the stage that it waited for.
+    """
+    found = []
+    for cell in plan.cells:
+        for stage in in_order([cell.stage]):
+            if stage.key in failed:
+                found.append({
+                    "method": cell.row.id, "condition": cell.condition.id, "seed": cell.seed,
+                    "evaluation": cell.evaluation, "stage_key": stage.key, "kind": stage.kind,
+                    "cause": failed[stage.key],
+                    "rerun": rerun(plan, command, [cell.row.id], [cell.seed])})
+                break
+    return found
+
+
+def rerun(plan: Plan, command: str, rows: list[str], seeds: list[int]) -> str:
+    """The command that runs only these rows and seeds again."""
+    words = [w for w in command.split(" ") if not w.startswith(("grid.methods=", "grid.seeds="))]
+    return " ".join([*words, f"grid.methods=[{','.join(rows)}]",
+                     f"grid.seeds=[{','.join(map(str, seeds))}]"])

@@ -1,0 +1,162 @@
+"""Plan a grid, run what is missing, report.
+
+    python -m harness.sweep grid=curation_gap
+    python -m harness.sweep grid=curation_gap scale=smoke
+    python -m harness.sweep grid=curation_gap dry_run=true
+    python -m harness.sweep grid=curation_gap grid.methods=[moclr,dnc] grid.seeds=[0,1,2,3,4]
+    python -m harness.sweep grid=curation_gap data=npz data.path=FILE method.simclr.temperature=0.2
+    python -m harness.sweep grid=curation_gap plugins=[my_method.py] grid.methods=[simclr,my_method]
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import config as configuration
+from .errors import Problems, UserError, door
+
+OPTIONS = """
+arguments are KEY=VALUE:
+  grid=NAME            what is compared: {grid}
+  scale=NAME           how big: {scale} (default laptop)
+  data=NAME            on which images: {data} (default photos)
+  launcher=NAME        where: {launcher} (default inline)
+  results=DIR          the root of everything that is written (default results)
+  dry_run=true         print the plan with its price, run nothing
+  repair=true          set damaged artifacts aside, then compute them again
+  plugins=[PATH,...]   files or folders with methods of your own
+  grid.methods=[...]   rows; grid.conditions=[...], grid.seeds=[...], grid.evaluations=[...]
+  method.NAME.OPTION=VALUE, scale.training.epochs=N, data.path=PATH, launcher.workers=N, ...
+
+names and options: python -m harness.list methods|datasets|evaluations|grids|scales
+exit codes: 0 done, 1 something failed (the rest is done), 2 wrong request, 130 interrupted
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; returns the exit code."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        groups = {g: ", ".join(configuration.choices(g)) for g in configuration.GROUPS}
+        print(__doc__ + OPTIONS.format(**groups))
+        return 0 if arguments else 2
+    config = configuration.compose(arguments)
+    from .study import resolve_study
+
+    study = resolve_study(config)
+    settings = worker_settings(config, study)
+    command = "python -m harness.sweep " + " ".join(shlex.quote(a) for a in arguments)
+    return _sweep(study, settings, command)
+
+
+def worker_settings(config: Mapping[str, Any], study: Any) -> dict[str, Any]:
+    """The launcher's settings, checked."""
+    from . import schema
+
+    problems: list[str] = []
+    settings = schema.checked(schema.Inline, config["launcher"], "launcher", problems)
+    for key in ("dry_run", "repair"):
+        if not isinstance(config[key], bool):
+            problems.append(f"{key}: must be true or false, got {config[key]!r}")
+        settings[key] = config[key]
+    if problems:
+        raise Problems(problems)
+    threads = int(study.training["threads"])
+    if settings["workers"] is None:
+        settings["workers"] = max(1, cores() // threads)
+    return {**settings, "threads": threads, "plugins": [str(p.resolve()) for p in study.plugins]}
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _sweep(study: Any, settings: dict[str, Any], command: str) -> int:
+    from . import manifest, progress
+    from .estimate import price
+    from .launch import inline
+    from .plan import make_plan
+    from .provenance import provenance
+    from .store import Store
+
+    root = study.results / "store"
+    store = Store(root)
+    store.check_version()
+    if settings["repair"]:
+        _repair(store)
+    plan = make_plan(study, store)
+    progress.print_plan(plan, price(plan, store, settings["workers"]))
+    if settings["dry_run"]:
+        return 0
+    store = Store.open(root)
+    manifest.write(plan, command, {})
+    _fetch(study)
+    with progress.Progress(plan) as shown:
+        outcome = inline.run(
+            plan.todo, store,
+            {**settings, "store": str(root.resolve()), "data_paths": _paths(study),
+             "provenance": provenance(command)},
+            settings["workers"], study.folder / "logs", shown)
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    return _finish(plan, store, outcome, command)
+
+
+def _finish(plan: Any, store: Any, outcome: Any, command: str) -> int:
+    """Collect, report, and say what failed and how to run just that again."""
+    from . import manifest, progress
+    from .records import collect
+    from .report import write_report
+
+    manifest.write(plan, command, {**outcome.failed, **outcome.blocked})
+    frame, damaged = collect(plan.study.folder)
+    if not frame.empty:
+        write_report(plan.study.folder)
+    failed = progress.print_failures(plan, outcome, damaged)
+    return 1 if failed else 0
+
+
+def _fetch(study: Any) -> None:
+    """Download what the configuration allows to, before stages run: stages never download."""
+    import datasets
+
+    for spec in _specs(study):
+        try:
+            datasets.prepare(spec)
+        except (ValueError, OSError) as error:
+            raise UserError(str(error)) from None
+
+
+def _specs(study: Any) -> Sequence[Mapping[str, Any]]:
+    return [study.labelled, *(condition.data for condition in study.conditions)]
+
+
+def _paths(study: Any) -> dict[str, str]:
+    """Where the sources lie on this machine, by source: it is in no key."""
+    return {spec["source"]: str(Path(spec["path"]).expanduser().resolve())
+            for spec in _specs(study) if spec.get("path")}
+
+
+def _repair(store: Any) -> None:
+    """Verify every artifact; set those that are damaged aside."""
+    from .errors import Failure
+    from .store import KINDS
+
+    for kind in KINDS:
+        for folder in sorted((store.root / kind).glob("??/*")):
+            try:
+                store.verify(kind, folder.name)
+            except Failure as error:
+                aside = store.quarantine(kind, folder.name)
+                print(f"repair: {error.args[0].split(';')[0]}; moved to {aside}", file=sys.stderr)
+
+
+run = door(main)
+
+if __name__ == "__main__":
+    run()
