@@ -200,7 +200,8 @@ def _views(method: Method, params: dict[str, Any]) -> list[View]:
     def one(view: recipes.View) -> View:
         return lambda images, generator: views.apply(images, view, generator, size)
 
-    return [one(recipes.view(entry, params.get("views") or {})) for entry in method.views]
+    return [one(recipes.override(recipes.view_of(entry), params.get("views") or {}))
+            for entry in method.views]
 
 
 def _divide(images: Images, params: dict[str, Any],

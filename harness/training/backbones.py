@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, cast
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet
 
 from harness.training.settings import BACKBONES, ResNet, ResNetTiny
+from methods.options import build, unknown
 
 
 class BasicBlock(nn.Module):
@@ -64,12 +64,8 @@ def build_backbone(name: str, **options: Any) -> nn.Module:
     naming an unknown backbone or option and the valid ones.
     """
     if name not in BACKBONES:
-        raise ValueError(f"unknown backbone '{name}': choose one of {', '.join(sorted(BACKBONES))}")
-    fields = [field.name for field in dataclasses.fields(BACKBONES[name])]
-    if unknown := sorted(set(options) - set(fields)):
-        raise ValueError(f"backbone '{name}' has no option '{unknown[0]}': valid are "
-                         f"{', '.join(fields)}")
-    config = BACKBONES[name](**options)
+        raise ValueError(unknown("backbone", name, BACKBONES))
+    config = build(BACKBONES[name], options, f"backbone '{name}'")
     if isinstance(config, ResNetTiny):
         return TinyResNet(config)
     return _torchvision_resnet(name, config)

@@ -79,7 +79,8 @@ class Loop:
         training = job.training
         self.num_steps = job.num_steps
         self.warmup = schedules.num_warmup_steps(
-            training.warmup_epochs, len(job.pixels), job.batch_size, self.num_steps)
+            training.warmup_epochs, len(job.pixels), job.batch_size,
+            self.num_steps) if self.num_steps else 0
         self.optimizer = build_optimizer(
             job.method, training.optimizer, lr=training.lr, momentum=training.momentum,
             weight_decay=training.weight_decay) if self.num_steps else None
