@@ -1,0 +1,172 @@
+"""What every trainable method must do, on random images and a tiny network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from methods import discover, load
+from methods.base import Batch, Info, Method
+from methods.options import build, options_of
+
+SPECS = {name: spec for name, spec in discover().items() if spec.kind == "method"}
+TRAINABLE = sorted(name for name, spec in SPECS.items() if spec.trainable)
+NUM_IMAGES, BATCH, WIDTH, GROUPS = 64, 16, 12, 2
+# Papers' sizes are too wide for a test; everything else stays at its default.
+SMALL = {
+    "hidden_dim": 24,
+    "output_dim": 8,
+    "queue_size": 64,
+}
+
+
+def backbone() -> nn.Module:
+    """Return a network of two convolutions: (B, 3, 16, 16) -> (B, WIDTH)."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, WIDTH, 3, 2, 1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
+
+
+def built(name: str) -> Method:
+    """Return a small instance of a method."""
+    cls = load(SPECS[name])
+    values = {key: value for key, value in SMALL.items() if key in options_of(cls.Config)}
+    info = Info(NUM_IMAGES, 4, BATCH, 20, WIDTH, num_groups=GROUPS, teacher_dims=(6, 6, 6))
+    return cls(backbone(), info, build(cls.Config, values, name))
+
+
+def images(method: Method, step: int, steps: int = 20) -> Batch:
+    """Return a batch of noisy views of fixed random pictures."""
+    source = torch.Generator().manual_seed(0)
+    pictures = torch.randn(NUM_IMAGES, 3, 16, 16, generator=source)
+    index = torch.arange(BATCH) + BATCH * (step % (NUM_IMAGES // BATCH))
+    views = [pictures[index] + 0.2 * torch.randn(BATCH, 3, 16, 16) for _ in method.views]
+    teachers = [[pictures[index].flatten(1)[:, 6 * t : 6 * t + 6] for _ in views] for t in range(3)]
+    return Batch(
+        views, index, step / steps, labels=index % 4, groups=index % GROUPS, teachers=teachers
+    )
+
+
+def total(loss: Tensor | dict[str, Tensor]) -> Tensor:
+    """Return the scalar that is minimised."""
+    return sum(loss.values()) if isinstance(loss, dict) else loss
+
+
+def train(method: Method, steps: int, start: int = 0, seed: int = 1) -> list[float]:
+    """Run some steps of SGD and return the losses."""
+    torch.manual_seed(seed)
+    trainable = [p for p in method.parameters() if p.requires_grad]
+    optimiser = torch.optim.SGD(trainable, 0.05, 0.9)
+    losses = []
+    for step in range(start, start + steps):
+        batch = images(method, step)
+        loss = total(method.loss(batch))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        method.after_step(batch.progress)
+        losses.append(float(loss.detach()))
+    return losses
+
+
+def test_there_are_methods() -> None:
+    """The tests below must not pass by finding nothing."""
+    assert len(TRAINABLE) >= 6
+
+
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_loss_falls(name: str) -> None:
+    """Twenty steps lower the loss, and it is finite throughout."""
+    torch.manual_seed(0)
+    method = built(name)
+    losses = train(method, 20)
+    assert all(torch.isfinite(torch.tensor(losses)))
+    if "queue" in method.keeps:
+        # A queue starts with random rows, which are easier to tell apart than keys: once they
+        # have left it (step 4 here) the loss rises to its true scale, and falls from there.
+        losses = losses[SMALL["queue_size"] // BATCH :]
+    assert sum(losses[-4:]) < sum(losses[:4])
+
+
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_gradient_reaches_the_trainable_parameters_only(name: str) -> None:
+    """Every trainable parameter gets a gradient; an average never requires one."""
+    method = built(name)
+    total(method.loss(images(method, 0))).backward()
+    for key, parameter in method.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, key
+    averages = [m for m in method.modules() if type(m).__name__ == "Momentum"]
+    assert bool(averages) == ("ema" in method.keeps)
+    assert not any(p.requires_grad for m in averages for p in m.parameters())
+
+
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_state_dict_is_the_whole_state(name: str) -> None:
+    """A fresh instance that loads the state goes on with the same losses."""
+    torch.manual_seed(0)
+    method = built(name)
+    train(method, 3)
+    state = {key: value.clone() for key, value in method.state_dict().items()}
+    expected = train(method, 3, start=3)
+    torch.manual_seed(99)
+    other = built(name)
+    other.load_state_dict(state)
+    assert train(other, 3, start=3) == expected
+
+
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_state_can_be_saved(name: str) -> None:
+    """No tensor is shared by two names, which safetensors refuses."""
+    state = built(name).state_dict()
+    places = [value.data_ptr() for value in state.values() if value.numel()]
+    assert len(places) == len(set(places))
+
+
+@pytest.mark.parametrize("name", sorted(SPECS))
+def test_embeddings(name: str) -> None:
+    """Every layer that a method offers has one row per image; the pooled one is the encoder's."""
+    method = built(name).eval()
+    x = torch.randn(5, 3, 32, 32)
+    with torch.no_grad():
+        pooled = method.embed(x, "pooled")
+        assert torch.equal(pooled, method.encoder(x))
+        assert pooled.shape[0] == 5
+        for layer in ("hidden", "output"):
+            try:
+                embedding = method.embed(x, layer)
+            except ValueError as error:
+                assert "use layer='pooled'" in str(error)
+            else:
+                assert embedding.shape[0] == 5
+                assert layer != "hidden" or (embedding >= 0).all()
+    with pytest.raises(ValueError, match="Available: pooled, hidden, output"):
+        method.embed(x, "pool")
+
+
+def test_raw_pixels_are_the_pixels() -> None:
+    """At 32 x 32 the encoder only flattens."""
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.equal(built("raw_pixels").encoder(x), x.flatten(1))
+
+
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_half_precision_changes_the_loss_little(name: str) -> None:
+    """Under bfloat16 autocast the loss itself is still computed in float32."""
+    torch.manual_seed(0)
+    method = built(name)
+    batch = images(method, 0)
+    state = {key: value.clone() for key, value in method.state_dict().items()}
+    torch.manual_seed(5)
+    exact = total(method.loss(batch)).item()
+    method.load_state_dict(state)
+    torch.manual_seed(5)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = total(method.loss(batch))
+    assert loss.dtype == torch.float32
+    assert abs(loss.item() - exact) < 0.05 * abs(exact) + 0.05
