@@ -7,6 +7,7 @@ touched. The bytes depend on the numbers and the versions of matplotlib and seab
 from __future__ import annotations
 
 import io
+import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 WIDTH = 7.2  # inches: the text width of a two-column conference page
 MARGIN = 0.12
 SMALL, NORMAL = 6.5, 7.5  # points
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],  # ships with matplotlib: the same figure on every machine
     "font.size": NORMAL, "axes.labelsize": NORMAL, "axes.titlesize": NORMAL,
     "xtick.labelsize": 7, "ytick.labelsize": NORMAL, "axes.linewidth": 0.6,
@@ -163,6 +164,11 @@ def put_title(figure: Figure, study: Study, accuracy: Table) -> None:
                     color=MUTED, va="top")
     else:
         title.set_wrap(True)
+
+
+def minus(text: str) -> str:
+    """Text with the minus sign that the axes use in place of the hyphen."""
+    return re.sub(r"(?<![^ \[])-(?=[\d ])", "\u2212", text)
 
 
 def percent(cell: Cell) -> tuple[float, float, float]:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from harness import figures as f
 from harness.measured import Condition, Method, Study
 from harness.palette import INK, MUTED, PAPER, Mark
-from harness.statistics import MISSING
 from harness.tables import Cell, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+SEEDS_BELOW = 0.16  # rows: the dots of single seeds hang just under their mean
 HEAD, FOOT, BETWEEN = 0.66, 0.42, 0.18  # inches: title and key, axis label, between panels
 
 
@@ -54,7 +54,7 @@ def _texts(differences: Table | None) -> dict[tuple[str, str], str]:
     """The estimate beside every gap, in the right margin."""
     if differences is None:
         return {}
-    return {at: cell.estimate.text(signed=True) for at, cell in differences.cells.items()}
+    return {at: f.minus(cell.estimate.text(signed=True)) for at, cell in differences.cells.items()}
 
 
 def _frame(axes: Axes, table: Table, rows: dict[str, float], top: float) -> None:
@@ -69,7 +69,7 @@ def _frame(axes: Axes, table: Table, rows: dict[str, float], top: float) -> None
 
 def _lane(index: int, count: int) -> float:
     """Offset of the index-th of `count` conditions inside its row."""
-    return (index - (count - 1) / 2) * 0.76 / max(count, 2)
+    return (index - (count - 1) / 2) * 0.8 / max(count, 2) - SEEDS_BELOW / 3
 
 
 def _accuracy_panel(axes: Axes, table: Table, rows: dict[str, float], top: float) -> None:
@@ -118,9 +118,9 @@ def _point(axes: Axes, cell: Cell, y: float, mark: Mark, shape: tuple[str, bool]
     mean, low, high = f.percent(cell)
     axes.plot([low, high], [y, y], color=mark.color, linewidth=1.3, solid_capstyle="butt",
               alpha=0.75, zorder=2)
-    axes.plot([100 * v for v in cell.values], [y] * len(cell.values), linestyle="none",
-              marker="o", markersize=2.4, markerfacecolor=mark.color, markeredgecolor=PAPER,
-              markeredgewidth=0.35, zorder=4)
+    axes.plot([100 * v for v in cell.values], [y + SEEDS_BELOW] * len(cell.values),
+              linestyle="none", marker="o", markersize=2.2, markerfacecolor=mark.color,
+              markeredgewidth=0, alpha=0.8, zorder=4)
     marker, filled = shape
     axes.plot([mean], [y], marker=marker, markersize=6.2, zorder=3, markeredgewidth=1.2,
               markerfacecolor=mark.color if filled else PAPER, markeredgecolor=mark.color)
@@ -137,10 +137,10 @@ def _gap_panel(axes: Axes, accuracy: Table, table: Table, rows: dict[str, float]
     for row in table.rows:
         for i, column in enumerate(table.columns):
             cell = table.cell(row, column)
-            lane = rows[row.id] + _lane(i, len(table.columns)) * (len(table.columns) > 1)
+            lane = rows[row.id] + _lane(i, len(table.columns))
             if not cell.estimate.missing:
                 _point(axes, cell, lane, marks[row.id], _gap_shape(accuracy, column))
-            axes.annotate(texts[row.id, column.id] or MISSING, (1, lane), (5, 0),
+            axes.annotate(texts[row.id, column.id], (1, lane), (5, 0),
                           xycoords=("axes fraction", "data"), textcoords="offset points",
                           va="center", fontsize=f.SMALL, annotation_clip=False,
                           color=MUTED if row.reference else INK)
@@ -148,7 +148,7 @@ def _gap_panel(axes: Axes, accuracy: Table, table: Table, rows: dict[str, float]
 
 def _gap_label(table: Table) -> str:
     label = table.columns[0].label if len(table.columns) == 1 else "gap to the base condition"
-    return f"{label} (points)".replace(" - ", " \u2212 ")
+    return f.minus(f"{label} (points)")
 
 
 def _gap_shape(accuracy: Table, column: Condition) -> tuple[str, bool]:
