@@ -30,9 +30,9 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Validate and complete {source, path, image_size, size, seed, controls, options}.
 
     Returns a JSON-able dict of these without the path, with every default filled in, and with
-    `images` and `class_counts` (training images), `classes` and `fingerprint` (content of the source's three splits,
-    controls with their revisions, size, seed). Decodes no image. Raises DatasetError, a
-    ValueError whose `problems` holds one line per mistake, all of them at once.
+    `images` and `class_counts` (training images), `classes` and `fingerprint` (content of the
+    source's three splits, controls with their revisions, size, seed). Decodes no image. Raises
+    DatasetError, a ValueError whose `problems` holds one line per mistake, all of them at once.
     """
     problems = [unknown("dataset field", key, FIELDS) for key in spec if key not in FIELDS]
     source = _source(spec, problems)

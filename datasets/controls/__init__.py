@@ -16,8 +16,6 @@ from datasets.types import Selection
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numpy.typing import NDArray
-
     from datasets.types import Pool
 
 __all__ = ["CONTROLS", "ORDER", "Control", "apply", "start"]

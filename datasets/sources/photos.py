@@ -126,7 +126,8 @@ class Photos(Source):
         """Windows; a near duplicate is the window moved by up to 6 px inside its own region."""
         windows, pictures = _windows(split), _pictures()
         picture, y, x = windows.picture[index], windows.y[index], windows.x[index]
-        bounds = np.array([region(image.shape[0], image.shape[1], split) for image in pictures])[picture]
+        areas = [region(image.shape[0], image.shape[1], split) for image in pictures]
+        bounds = np.array(areas)[picture]
         room = np.stack([y - bounds[:, 0], bounds[:, 1] - SIDE - y,
                          x - bounds[:, 2], bounds[:, 3] - SIDE - x], axis=1)
         move = shifts(np.clip(room, 0, REACH), index, copy, seed)
