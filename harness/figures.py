@@ -17,6 +17,7 @@ import numpy as np
 
 from harness.measured import Condition, Measured, Method, Study
 from harness.palette import GRID, INK, MUTED, PAPER, Mark, marks
+from harness.statistics import number
 from harness.tables import Cell, Table
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def caption_lines(study: Study, accuracy: Table) -> list[str]:
     if gone:
         shown = ", ".join(gone[:6]) + (f" and {len(gone) - 6} more" if len(gone) > 6 else "")
         sentences.append(f"Not measured: {shown}.")
-    return textwrap.wrap(" ".join(sentences), 128)
+    return textwrap.wrap(" ".join(sentences), 140)
 
 
 def put_caption(figure: Figure, lines: Sequence[str]) -> None:
@@ -179,6 +180,21 @@ def percent(cell: Cell) -> tuple[float, float, float]:
     return mean, float(low), float(high)
 
 
+def range_text(cells: Sequence[Cell]) -> str:
+    """The means of some cells in short: "32.1 ± 0.4 (n=3)", or "31.0 to 31.4 (n=3 each)"."""
+    if len(cells) == 1:
+        return cells[0].estimate.text()
+    means = [percent(cell)[0] for cell in cells]
+    counts = sorted({cell.estimate.n for cell in cells})
+    n = f"n={counts[0]} each" if len(counts) == 1 else f"n={counts[0]} to {counts[-1]}"
+    return f"{number(min(means))} to {number(max(means))} ({n})"
+
+
+def folded(label: str) -> str:
+    """A row's label on at most two lines."""
+    return "\n".join(textwrap.wrap(label, 24, max_lines=2, placeholder=" \u2026")) or label
+
+
 def extent(cells: Sequence[Cell]) -> tuple[float, float]:
     """The range of means, single seeds and intervals in percent.
 
@@ -205,7 +221,7 @@ def limits(table: Table, pad: float = 0.06) -> tuple[float, float]:
             ends = extent(measured)
             if low - span <= ends[0] and ends[1] <= high + span:
                 low, high = min(low, ends[0]), max(high, ends[1])
-    room = pad * max(high - low, 2.0)
+    room = pad * (high - low) + max(0.0, 4.0 - (high - low)) / 2
     return low - room, high + room
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from harness import figures as f
@@ -24,7 +25,7 @@ def curve(study: Study, accuracy: Table, differences: Table | None) -> Figure:
     foot = FOOT + f.caption_height(caption)
     height = HEAD + PANEL + foot
     figure = f.new_figure(height)
-    names = max([f.text_width(r.label, f.SMALL + 0.5) for r in accuracy.rows]) + 0.14
+    names = max(f.text_width(_name(r), f.SMALL + 0.5, "bold") for r in accuracy.rows) + 0.16
     left, between = f.MARGIN + TICKS, names + TICKS + 0.16
     panels = 2 if differences else 1
     width = (f.WIDTH - left - f.MARGIN - names - between * (panels - 1)) / panels
@@ -39,6 +40,10 @@ def curve(study: Study, accuracy: Table, differences: Table | None) -> Figure:
     f.put_title(figure, study, accuracy)
     f.put_caption(figure, caption)
     return figure
+
+
+def _name(row: Method) -> str:
+    return shorten(row.label, 18, placeholder="\u2026") if len(row.label) > 18 else row.label
 
 
 def levels(study: Study, columns: Sequence[Condition]) -> list[float]:
@@ -61,12 +66,13 @@ def _panel(axes: Axes, study: Study, table: Table, title: str,
     for row in table.methods:
         cells = [table.cell(row, column) for column in table.columns]
         _line(axes, x, cells, marks[row.id])
-        ends.append((row, _last(cells)))
+        ends.append((row, cells))
     for row in references:
         cells = [table.cell(row, column) for column in table.columns]
         _reference(axes, x, cells, marks[row.id])
-        ends.append((row, _last(cells)))
+        ends.append((row, cells))
     _end_labels(axes, ends, marks)
+    _thin_ticks(axes)
 
 
 def _level_axis(axes: Axes, study: Study) -> None:
@@ -83,7 +89,26 @@ def _level_axis(axes: Axes, study: Study) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(x, [c.label if c.level is None else f"{c.level:g}" for c in study.conditions])
     axes.set_xlabel(study.axis_label)
-    axes.margins(x=0.05)
+    transform = axes.xaxis.get_transform()
+    first, last = transform.transform([min(x), max(x)])
+    pad = 0.05 * (last - first) or 0.5
+    axes.set_xlim(tuple(transform.inverted().transform([first - pad, last + pad])))
+
+
+def _thin_ticks(axes: Axes) -> None:
+    """Blank the tick labels that would touch their neighbour; the last one always stays."""
+    ticks, width = list(axes.get_xticks()), axes.get_position().width * f.WIDTH
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    place = axes.transAxes.inverted().transform(
+        axes.transData.transform([(tick, axes.get_ylim()[0]) for tick in ticks]))[:, 0] * width
+    right = float("inf")
+    for i in sorted(range(len(ticks)), key=lambda i: -place[i]):
+        half = f.text_width(labels[i], 7) / 2
+        if place[i] + half + 0.05 > right:
+            labels[i] = ""
+        else:
+            right = place[i] - half
+    axes.set_xticks(ticks, labels)
 
 
 def _last(cells: Sequence[Cell]) -> Cell | None:
@@ -108,28 +133,28 @@ def _line(axes: Axes, x: Sequence[float], cells: Sequence[Cell], mark: Mark) -> 
 def _reference(axes: Axes, x: Sequence[float], cells: Sequence[Cell], mark: Mark) -> None:
     shown = [(p, c) for p, c in zip(x, cells, strict=True) if not c.estimate.missing]
     axes.plot([p for p, _ in shown], [f.percent(c)[0] for _, c in shown], color=mark.color,
-              linewidth=1.0, dashes=mark.dash or (4, 2), zorder=1)
+              linewidth=1.0, dashes=mark.dash or (4, 2), marker=".", markersize=3, zorder=1)
 
 
-def _end_labels(axes: Axes, ends: Sequence[tuple[Method, Cell | None]],
+def _end_labels(axes: Axes, lines: Sequence[tuple[Method, list[Cell]]],
                 marks: Mapping[str, Mark]) -> None:
     """Names at the right end of the lines, moved apart; what is off scale is said in the panel."""
     low, high = axes.get_ylim()
-    inside = [(row, f.percent(cell)[0]) for row, cell in ends
-              if cell and low <= f.percent(cell)[0] <= high]
+    ends = [(row, cells, _last(cells)) for row, cells in lines]
+    inside = [(row, f.percent(end)[0]) for row, _, end in ends
+              if end and low <= f.percent(end)[0] <= high]
     gap = LABEL_GAP / PANEL * (high - low)
     for (row, mean), y in zip(inside, f.spread([m for _, m in inside], gap, low, high),
                               strict=True):
         color = MUTED if row.reference else marks[row.id].color
-        axes.annotate(row.label, (1, mean), (9, (y - mean) * PANEL * 72 / (high - low)),
+        axes.annotate(_name(row), (1, mean), (9, (y - mean) * PANEL * 72 / (high - low)),
                       xycoords=("axes fraction", "data"), textcoords="offset points",
                       va="center", fontsize=f.SMALL + 0.5, color=color, annotation_clip=False,
                       fontweight="normal" if row.reference else "bold",
                       arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": color,
                                   "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0.5)})
-    outside = [f"{row.label} {cell.estimate.text()}" for row, cell in ends
-               if cell and row not in [r for r, _ in inside]]
+    outside = [f"{_name(row)} {f.range_text([c for c in cells if not c.estimate.missing])}"
+               for row, cells, end in ends if end and row not in [r for r, _ in inside]]
     if outside:
-        axes.annotate(f"off scale, last level: {'; '.join(outside)}", (0, 0), (3, 4),
-                      xycoords="axes fraction", textcoords="offset points", fontsize=6,
-                      color=MUTED)
+        axes.annotate(f"off scale: {'; '.join(outside)}", (0, 0), (3, 4), fontsize=6,
+                      xycoords="axes fraction", textcoords="offset points", color=MUTED)

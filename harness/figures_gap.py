@@ -26,7 +26,8 @@ def gap(study: Study, accuracy: Table, differences: Table | None) -> Figure:
     foot = FOOT + f.caption_height(caption)
     height = HEAD + top * row + foot
     figure = f.new_figure(height)
-    left = f.MARGIN + max(f.text_width(r.label) for r in accuracy.rows) + 0.12
+    left = f.MARGIN + max(f.text_width(line) for r in accuracy.rows
+                          for line in f.folded(r.label).split("\n")) + 0.12
     texts = _texts(differences)
     right = f.MARGIN + max([f.text_width(t, f.SMALL) for t in texts.values()] or [0.0]) + 0.08
     space = f.WIDTH - left - right - (BETWEEN if differences else 0.0)
@@ -75,8 +76,9 @@ def _lane(index: int, count: int) -> float:
 def _accuracy_panel(axes: Axes, table: Table, rows: dict[str, float], top: float) -> None:
     _frame(axes, table, rows, top)
     axes.set_xlim(f.limits(table))
-    axes.set_yticks(list(rows.values()), [row.label for row in (*table.methods,
-                                                                 *table.references)])
+    axes.set_yticks(list(rows.values()), [f.folded(row.label) for row in (*table.methods,
+                                                                          *table.references)])
+    axes.locator_params(axis="x", nbins=7)
     axes.tick_params(axis="y", pad=4)
     axes.set_xlabel(f"{table.title} (%)")
     marks = f.row_marks(table)
@@ -88,7 +90,7 @@ def _accuracy_panel(axes: Axes, table: Table, rows: dict[str, float], top: float
 
 def _accuracy_row(axes: Axes, table: Table, row: Method, y: float, mark: Mark) -> None:
     low, high = axes.get_xlim()
-    outside: dict[str, list[str]] = {"left": [], "right": []}
+    outside: dict[str, list[Cell]] = {"left": [], "right": []}
     for i, column in enumerate(table.columns):
         cell, lane = table.cell(row, column), y + _lane(i, len(table.columns))
         if cell.estimate.missing:
@@ -96,19 +98,19 @@ def _accuracy_row(axes: Axes, table: Table, row: Method, y: float, mark: Mark) -
                           xycoords=("axes fraction", "data"), textcoords="offset points",
                           va="center", fontsize=f.SMALL, color=MUTED, style="italic")
         elif not low <= f.percent(cell)[0] <= high:
-            outside["left" if f.percent(cell)[0] < low else "right"].append(cell.estimate.text())
+            outside["left" if f.percent(cell)[0] < low else "right"].append(cell)
         else:
             _point(axes, cell, lane, mark, f.shape_of(table, column))
-    for side, texts in outside.items():
-        if texts:
-            _off_scale(axes, y, side, texts)
+    for side, cells in outside.items():
+        if cells:
+            _off_scale(axes, y, side, cells)
 
 
-def _off_scale(axes: Axes, y: float, side: str, texts: list[str]) -> None:
+def _off_scale(axes: Axes, y: float, side: str, cells: list[Cell]) -> None:
     """Name what lies beyond the axis rather than squeeze everything else."""
     left = side == "left"
     arrow, joined = ("\u25c2 ", "") if left else ("", " \u25b8")
-    axes.annotate(f"{arrow}off scale: {' / '.join(texts)}{joined}", (0 if left else 1, y),
+    axes.annotate(f"{arrow}off scale: {f.range_text(cells)}{joined}", (0 if left else 1, y),
                   (2 if left else -2, 0), xycoords=("axes fraction", "data"),
                   textcoords="offset points", va="center", ha=side, fontsize=f.SMALL, color=MUTED)
 
