@@ -26,7 +26,7 @@ class SimCLR(Method):
     """Two views of an image attract, all others in the batch repel."""
 
     paper = "A Simple Framework for Contrastive Learning of Visual Representations, 2002.05709"
-    views = ("simclr", "simclr")
+    views: tuple[str, ...] = ("simclr", "simclr")
 
     @dataclass(frozen=True)
     class Config(Method.Config):

@@ -35,7 +35,8 @@ class Momentum(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """Return the averaged network's output, without gradient."""
-        return torch.as_tensor(self.copies(x))
+        out: Tensor = self.copies(x)
+        return out.detach()
 
     @torch.no_grad()
     def update(self, momentum: float) -> None:

@@ -34,6 +34,7 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
     return widened
 
 
+@full_precision
 def unit(x_ND: Tensor) -> Tensor:
     """Return the rows scaled to unit length."""
     return F.normalize(x_ND, dim=1)

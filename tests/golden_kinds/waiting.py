@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from golden_kinds.compare import pending
 
-pending("methods/fnc.py", r"(att|simclr|multicrop|identical|tiny|mean|suponly|elim|mem)_.*n\d+_.*")
-pending("FNC's head as an option", r"projection_head_3layer_train")
 pending("methods/cld.py", r"kmeans_.*", r"cld_.*", r"ncuts_.*", r"mococld_.*", r"infomincld_.*")
 pending(
     "CLD's instance branches", r"moco_n\d+.*", r"moco_queue_wrap_.*", r"moco_imagenet_logits_.*"

@@ -1,0 +1,119 @@
+"""FNC: "Boosting Contrastive Self-Supervised Learning with False Negative Cancellation".
+
+arXiv 2011.11765. Released code: google-research/fnc, objective.py and model.py. It has attraction
+with the maximum over views; elimination, the mean and support-only scores follow the paper.
+
+Shapes: B images, V views, A of them anchors, D width, M keys; row v B + i is view v of image i.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from methods.base import Batch, Info
+from methods.options import option
+from methods.parts.ema import Momentum
+from methods.parts.losses import full_precision, unit
+from methods.parts.selection import candidate_scores, top_k_mask
+from methods.registry import register
+from methods.simclr import SimCLR
+
+
+@full_precision
+def cancelled_nce(
+    z_ABD: Tensor, keys_MD: Tensor, false_BM: Tensor, temperature: float, eliminate: bool
+) -> Tensor:
+    """Return the loss (A, B) of every anchor; the first A B keys are the batch's own views."""
+    views, number = z_ABD.shape[:2]
+    logits = z_ABD.flatten(0, 1) @ keys_MD.T / temperature
+    batch = logits[:, : views * number].unflatten(1, (views, number))
+    same_BAA = batch.unflatten(0, (views, number)).diagonal(dim1=1, dim2=3).permute(2, 0, 1)
+    positive_AB = (same_BAA.sum(dim=2) - same_BAA.diagonal(dim1=1, dim2=2)).T
+    # An anchor's own column is no candidate.
+    logits = logits.fill_diagonal_(-1e9).unflatten(0, (views, number))
+    if eliminate:  # Eq. 2
+        logits = logits.masked_fill(false_BM, -torch.inf)
+        return logits.logsumexp(dim=2) - positive_AB / (views - 1)
+    # Eq. 3: false negatives stay in the denominator; with A views its 1 + |F| is A - 1 + |F|.
+    found_AB = logits.masked_fill(~false_BM, 0).sum(dim=2)
+    return logits.logsumexp(dim=2) - (positive_AB + found_AB) / (views - 1 + false_BM.sum(dim=1))
+
+
+@register("fnc")
+class FNC(SimCLR):
+    """Find the negatives that look like the anchor's image, and attract them or leave them out."""
+
+    paper = "Boosting Contrastive Self-Supervised Learning with False Negative Cancellation"
+    keeps = ("ema", "memory")
+    memory: Tensor
+
+    @dataclass(frozen=True)
+    class Config(SimCLR.Config):
+        """Options of FNC; `variant` chooses the sum or the mean over anchors, as in SimCLR."""
+
+        head_layers: int = option(3, choices=(2, 3), source="released model_util.py")
+        mode: str = option("attraction", choices=("attraction", "elimination"), source="Eq. 3, 2")
+        support_size: int = option(8, at_least=0, help="views beyond two", source="run.py")
+        multi_crop: bool = option(True, help="support views are anchors too", source="objective.py")
+        score_views: str = option("all", choices=("all", "support"), source="released; the paper")
+        aggregate: str = option("max", choices=("max", "mean"), source="released; Figure 5")
+        top_k: int = option(10, at_least=1, source="released run.py")
+        threshold: float = option(0.7, help="-1: top-k only; 2: none", source="run.py")
+        memory_multiplier: int = option(
+            16, at_least=0, help="keys per image; 0: no momentum encoder", source="run.py"
+        )
+        momentum: float = option(0.999, at_least=0, at_most=1, source="released run.py")
+        hidden_norm: bool = option(True, help="unit embeddings", source="objective.py")
+
+    def __init__(self, backbone: nn.Module, info: Info, config: Config) -> None:
+        """Add the momentum encoder and its memory, which starts as zeros (as released)."""
+        super().__init__(backbone, info, config)
+        self.views = ("simclr",) * (2 + config.support_size)
+        self.anchors = len(self.views) if config.multi_crop else 2
+        multiplier = config.memory_multiplier
+        rows = (multiplier or self.anchors) * info.batch_size
+        if config.score_views == "support" and not config.support_size:
+            raise ValueError("fnc: score_views='support' needs support_size >= 1")
+        if rows < self.anchors * info.batch_size:
+            raise ValueError(
+                f"fnc: memory_multiplier {multiplier} < {self.anchors} views; raise it"
+            )
+        if config.top_k > rows:
+            raise ValueError(f"fnc: top_k {config.top_k} exceeds the {rows} candidates; lower it")
+        if multiplier:
+            self.target = Momentum(self.backbone, self.projector)
+            self.register_buffer("memory", torch.zeros(rows, config.output_dim))
+
+    def _embed(self, views: list[Tensor]) -> Tensor:
+        """Return the online embeddings (V B, D); all views are one batch for BatchNorm."""
+        return self._norm(self.projector(self.backbone(torch.cat(views))))
+
+    def _norm(self, x: Tensor) -> Tensor:
+        return unit(x) if self.config.hidden_norm else x
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss over all anchors; the mask of false negatives carries no gradient."""
+        config, number = self.config, len(batch.index)
+        z = self._embed(batch.views[: self.anchors])
+        if config.memory_multiplier:
+            seen = self._norm(self.target(torch.cat(batch.views)))
+            keys = torch.cat([seen[: len(z)].to(self.memory), self.memory])[: len(self.memory)]
+            self.memory = keys
+        else:
+            with torch.no_grad():
+                rest = [self._embed(batch.views[self.anchors :])] if not config.multi_crop else []
+            seen, keys = torch.cat([z.detach(), *rest]), z
+        seen_VBD = seen.unflatten(0, (-1, number))[2 if config.score_views == "support" else 0 :]
+        scores = candidate_scores(seen_VBD, keys.detach(), config.aggregate, self.anchors)
+        false = top_k_mask(scores, config.top_k, config.threshold)
+        z_ABD, eliminate = z.unflatten(0, (-1, number)), config.mode == "elimination"
+        loss_AB = cancelled_nce(z_ABD, keys, false, config.temperature, eliminate)
+        return loss_AB.mean() * (2 if config.variant == "released" else 1)
+
+    def after_step(self, progress: float) -> None:
+        """Move the momentum encoder towards the online one."""
+        if self.config.memory_multiplier:
+            self.target.update(self.config.momentum)
