@@ -50,8 +50,8 @@ def levels(study: Study, columns: Sequence[Condition]) -> list[float]:
     """Places on the level axis; conditions without a level are counted."""
     values = [column.level for column in columns]
     if any(value is None for value in values):
-        return [float(study.conditions.index(c) if c in study.conditions else i + 1)
-                for i, c in enumerate(columns)]
+        order = [condition.id for condition in study.conditions]
+        return [float(order.index(column.id)) for column in columns]
     return [float(value) for value in values if value is not None]
 
 

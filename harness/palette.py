@@ -38,6 +38,12 @@ REFERENCES = (
 REFERENCE_ORDER = ("supervised", "random_init", "raw_pixels")
 
 
+def lighter(color: str, share: float = 0.38) -> str:
+    """`color` mixed with white, for dark backgrounds."""
+    parts = [int(color[i:i + 2], 16) for i in (1, 3, 5)]
+    return "#" + "".join(f"{round(part + (255 - part) * share):02x}" for part in parts)
+
+
 def marks(methods: Iterable[str], references: Iterable[str] = ()) -> dict[str, Mark]:
     """Method id -> mark. A known method keeps its mark whatever else is drawn; an unknown one gets
     its mark from its name, and the next free one when two names meet."""

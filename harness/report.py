@@ -79,21 +79,31 @@ def find(results: Path, grid: str, scale: str) -> Path:
     return results / name
 
 
-def write_report(folder: Path, console: Console, *, figures: bool = True,
+def write_report(folder: Path, console: Console | None = None, *, figures: bool = True,
                  style: str = "terminal") -> list[Path]:
     """Print the headline tables and write everything into `folder`; returns the files written.
 
-    `style` is how tables are printed, one of `FORMATS`. Takes at most seconds and no torch.
+    `style` is how tables are printed, one of `FORMATS`. Takes seconds and no torch.
     """
-    if not (folder / "records.parquet").exists():
-        _collect(folder)
+    from rich.console import Console
+
+    from harness.html import page
     from harness.measured import read
     from harness.tables import build_tables
 
+    if not (folder / "records.parquet").exists():
+        _collect(folder)
     measured = read(folder)
     tables = build_tables(measured)
-    _show(measured, tables, console, style)
-    return write_all(folder, table_files(tables))
+    _show(measured, tables, console or Console(highlight=False), style)
+    drawings = {}
+    if figures:
+        from harness.figures import draw_all
+
+        drawings = draw_all(measured, tables)
+    files = table_files(tables) | drawings
+    files["report.html"] = page(measured, tables, drawings).encode()
+    return write_all(folder, files)
 
 
 def _collect(folder: Path) -> None:

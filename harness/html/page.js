@@ -1,0 +1,108 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const dialog = document.getElementById("runs");
+  const body = document.getElementById("runs-body");
+
+  // Everything from the records enters the page as text, never as markup.
+  const make = (name, text, attributes = {}) => {
+    const node = document.createElement(name);
+    if (text !== undefined) node.textContent = text;
+    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+    return node;
+  };
+  const add = (parent, ...children) => { parent.append(...children); return parent; };
+
+  const field = (run, column) => data.strings[data.columns[column][run]];
+
+  // Fields that all runs share are said once; the others become columns.
+  const split = (runs) => {
+    const shared = [], differing = [];
+    data.fields.forEach((_, column) => {
+      const values = new Set(runs.map((run) => field(run, column)));
+      (values.size === 1 && data.fields[column] !== "Seed" ? shared : differing).push(column);
+    });
+    return [shared, differing];
+  };
+
+  const runTable = (entries, columns) => {
+    const table = make("table");
+    const head = make("tr");
+    const order = [...columns].sort((a, b) =>
+      (data.fields[b] === "Seed") - (data.fields[a] === "Seed"));
+    add(head, make("th", data.fields[order[0]], { scope: "col" }),
+      make("th", "Accuracy (%)", { scope: "col" }));
+    order.slice(1).forEach((c) => head.append(make("th", data.fields[c], { scope: "col" })));
+    const rows = make("tbody");
+    for (const [run, value] of entries) {
+      const row = make("tr");
+      add(row, make("th", field(run, order[0]), { scope: "row" }), make("td", value));
+      order.slice(1).forEach((c) => {
+        const cell = make("td");
+        const text = field(run, c);
+        const key = /^[0-9a-f]{40,}$/.test(text);
+        cell.append(key ? make("code", text.slice(0, 12), { title: text }) : text);
+        row.append(cell);
+      });
+      rows.append(row);
+    }
+    add(table, make("caption", "One row per run"), add(make("thead"), head), rows);
+    return add(make("div", undefined,
+      { class: "scroll", tabindex: "0", role: "region", "aria-label": "Runs" }), table);
+  };
+
+  const facts = (pairs) => {
+    const list = make("dl", undefined, { class: "facts" });
+    for (const [name, value] of pairs)
+      list.append(add(make("div"), make("dt", name), make("dd", value)));
+    return list;
+  };
+
+  const open = (button) => {
+    const entries = button.dataset.runs.split(" ").map((pair) => {
+      const [run, value] = pair.split(":");
+      return [Number(run), value];
+    });
+    const [shared, differing] = split(entries.map(([run]) => run));
+    document.getElementById("runs-title").textContent = button.dataset.title;
+    body.replaceChildren(
+      make("p", button.dataset.estimate, { class: "big" }),
+      runTable(entries, differing),
+      make("h3", "The same for all of them"),
+      facts([...shared.map((c) => [data.fields[c], field(entries[0][0], c)]),
+        ["Command", data.command]]),
+    );
+    dialog.showModal();
+    dialog.scrollTop = 0;
+  };
+
+  const copy = async (button) => {
+    const before = button.textContent;
+    try {
+      await navigator.clipboard.writeText(button.dataset.copy);
+      button.textContent = "Copied";
+    } catch {
+      // without permission to write the clipboard the text is selected instead
+      getSelection().selectAllChildren(button.previousElementSibling);
+      button.textContent = "Selected";
+    }
+    setTimeout(() => { button.textContent = before; }, 1500);
+  };
+
+  document.addEventListener("click", (event) => {
+    const cell = event.target.closest("button.cell");
+    if (cell) open(cell);
+    const command = event.target.closest("button.copy");
+    if (command) copy(command);
+    if (event.target === dialog) dialog.close();
+  });
+  document.getElementById("runs-close").addEventListener("click", () => dialog.close());
+
+  // Folded tables are part of the printed report.
+  let folded = [];
+  addEventListener("beforeprint", () => {
+    folded = [...document.querySelectorAll("details:not([open])")];
+    folded.forEach((details) => { details.open = true; });
+  });
+  addEventListener("afterprint", () => folded.forEach((details) => { details.open = false; }));
+})();
