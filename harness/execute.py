@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -72,21 +73,16 @@ def pretrain(stage: dict[str, Any], inputs: dict[str, Path], work: Path,
     images = _images(params["data"], "train", context) if "data" in params else NO_DATA
     images, num_groups, groups = _divide(images, params, inputs)
     job = _job(stage, images, inputs, num_groups, groups, context)
-    loop = Loop(job, Surroundings(context.checkpoint_dir, context.checkpoint_seconds,
-                                  context.progress, context.stop))
-    loop.run()
-    losses = loop.losses.float().cpu().numpy()
+    metrics: Metrics = {"final_loss": None, "steps": 0, "images_seen": 0, "seconds": 0.0,
+                        "images_per_second": None}
+    losses = np.zeros(0, np.float32)
+    if job.method.trainable:
+        losses, metrics = _train(job, context)
     np.save(work / "losses.npy", losses)
     save_file(_flat(job.method.encoder), work / "encoder.safetensors")
     save_file(_flat(job.method), work / "method.safetensors")
     (work / "info.json").write_text(json.dumps(vars(job.method.info), sort_keys=True))
-    images_seen = loop.num_steps * job.batch_size
-    last_epoch = losses[-max(1, len(images) // max(1, job.batch_size)):]
-    return {
-        "final_loss": float(last_epoch.mean()) if len(losses) else None, "steps": loop.num_steps,
-        "images_seen": images_seen, "seconds": loop.seconds,
-        "images_per_second": images_seen / loop.seconds if loop.seconds else None,
-        "peak_memory_mb": _peak_memory_mb(context.device)}
+    return {**metrics, "peak_memory_mb": _peak_memory_mb(context.device)}
 
 
 def cluster(stage: dict[str, Any], inputs: dict[str, Path], work: Path,
@@ -157,6 +153,20 @@ def restore(folder: Path, context: Context) -> Method:
     return method
 
 
+def _train(job: Job, context: Context) -> tuple[NDArray[np.float32], Metrics]:
+    """Run the loop; the loss of each step, and the metrics. final_loss: mean of the last epoch."""
+    loop = Loop(job, Surroundings(context.checkpoint_dir, context.checkpoint_seconds,
+                                  context.progress, context.stop))
+    loop.run()
+    losses = loop.losses.float().cpu().numpy()
+    images_seen = loop.num_steps * job.batch_size
+    last_epoch = losses[-max(1, len(job.pixels) // job.batch_size):]
+    return losses, {
+        "final_loss": float(last_epoch.mean()), "steps": loop.num_steps,
+        "images_seen": images_seen, "seconds": loop.seconds,
+        "images_per_second": images_seen / loop.seconds}
+
+
 # -- building a job -------------------------------------------------------------------------------
 
 
@@ -168,6 +178,8 @@ def _job(stage: dict[str, Any], images: Images, inputs: dict[str, Path], num_gro
     teachers = Teachers([restore(folder, context) for folder in folders], num_groups,
                         training.precision, context.device) if folders else None
     batch_size = min(training.batch_size, len(images))
+    if "data" in params and len(images) < 2:
+        raise ValueError(f"training needs 2 images, the data set has {len(images)}: raise its size")
     # teachers are built first: building draws from the global generator
     torch.manual_seed(derive(params["seed"], "init"))
     method = _method(params, Info(

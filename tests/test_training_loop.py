@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import torch
+import training_fixtures as fixtures
 from torch import Tensor
 
-import training_fixtures as fixtures
 from harness.training import checkpoint
 from harness.training.loop import Interrupted, Loop
 from harness.training.optim import OPTIMIZERS

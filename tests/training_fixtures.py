@@ -41,7 +41,8 @@ class Dummy(Method):
         bad = float("nan") if batch.progress >= self.fail_at >= 0 else 1.0
         targets = torch.arange(len(z1), device=z1.device)
         logits = F.normalize(z1 + noise) @ F.normalize(z2).T / 0.2
-        return {"contrast": F.cross_entropy(logits, targets) * bad, "size": z1.square().mean() * 0.1}
+        contrast = F.cross_entropy(logits, targets)
+        return {"contrast": contrast * bad, "size": z1.square().mean() * 0.1}
 
     def embed(self, x: Tensor, layer: str) -> Tensor:
         return torch.as_tensor(self.projector(self.backbone(x)))

@@ -43,7 +43,8 @@ def shot_accuracies(per_class: Sequence[float], counts: Sequence[int],
     `counts[c]` are class c's images in pretraining. Raises ValueError if lengths differ.
     """
     if len(per_class) != len(counts):
-        raise ValueError(f"{len(per_class)} accuracies and {len(counts)} counts: give one per class")
+        raise ValueError(f"{len(per_class)} accuracies and {len(counts)} counts: "
+                         "give one per class")
     groups = shot_groups(counts, rule)
     accuracies = np.asarray(per_class)
     return {name: float(accuracies[groups == group].mean())

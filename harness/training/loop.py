@@ -55,9 +55,7 @@ class Job:
 
     @property
     def num_steps(self) -> int:
-        """Updates of the run: none for a reference that is not trained."""
-        if not self.method.trainable:
-            return 0
+        """Updates of the run."""
         return schedules.num_steps(self.training.epochs, len(self.pixels), self.batch_size)
 
 
@@ -83,9 +81,10 @@ class Loop:
             self.num_steps) if self.num_steps else 0
         self.optimizer = build_optimizer(
             job.method, training.optimizer, lr=training.lr, momentum=training.momentum,
-            weight_decay=training.weight_decay) if self.num_steps else None
+            weight_decay=training.weight_decay)
         self.sampler = Sampler(len(job.pixels), job.batch_size, derive(job.seed, "sampling"))
-        self.augmentation = torch.Generator(job.device).manual_seed(derive(job.seed, "views"))
+        # on the CPU whatever the device, as the views ask for: the same crops everywhere
+        self.augmentation = torch.Generator().manual_seed(derive(job.seed, "views"))
         self.losses = torch.zeros(self.num_steps, device=job.device)
         self.step, self.seconds = 0, 0.0
         # reading the loss waits for a GPU to finish the step; on a CPU it is free
@@ -111,7 +110,6 @@ class Loop:
 
     def _one_step(self) -> None:
         job, optimizer = self.job, self.optimizer
-        assert optimizer is not None
         training = job.training
         set_lr(optimizer, schedules.learning_rate(
             training.schedule, self.step, self.num_steps, self.warmup, training.lr))
@@ -155,7 +153,6 @@ class Loop:
 
     def save(self) -> None:
         """Write everything that the rest of the run depends on."""
-        assert self.optimizer is not None
         rng = {"global": torch.get_rng_state(), "augmentation": self.augmentation.get_state()}
         if self.job.device == "cuda":
             rng["device"] = torch.cuda.get_rng_state()
@@ -168,7 +165,6 @@ class Loop:
         state = checkpoint.load(self.around.checkpoint_dir, self.job.identity)
         if state is None:
             return
-        assert self.optimizer is not None
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
         self.job.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
