@@ -48,7 +48,7 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
         raise DatasetError(problems)
     counts = _feasible(source, controls, size, seed or 0)
     resolved: dict[str, Any] = {
-        "source": source.name, "image_size": source.image_size, "size": size, "seed": seed,
+        "source": source.name, "image_size": source.side(), "size": size, "seed": seed,
         "controls": controls, "options": _lasting_options(source), "images": sum(counts),
         "class_counts": counts, "classes": len(source.class_names)}
     return {**resolved, "fingerprint": _fingerprint(source, resolved)}
@@ -86,7 +86,7 @@ def _source(spec: Mapping[str, Any], problems: list[str]) -> Source | None:
             problems.append(unknown(f"option of source '{name}'", key, known))
         else:
             given[key] = _typed(f"options.{key}", str(known[key].type), value, problems)
-    side = _whole(spec, "image_size", cls.native_side, 4, problems)
+    side = _whole(spec, "image_size", None, 4, problems)
     if len(problems) > before:
         return None
     path = spec.get("path")

@@ -67,6 +67,10 @@ class Source(ABC):
         """The options of this source beside path and image_size, by name."""
         return {f.name: f for f in dataclasses.fields(cls) if f.name not in ("path", "image_size")}
 
+    def side(self) -> int | None:
+        """The side of the images in pixels: the one asked for, else the native one."""
+        return self.image_size if self.image_size is not None else self.native_side
+
     @property
     @abstractmethod
     def class_names(self) -> tuple[str, ...]:
