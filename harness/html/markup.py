@@ -45,16 +45,16 @@ def command(line: str) -> str:
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]], caption: str) -> str:
-    """A plain table of markup cells; the first cell of each row is its header."""
+    """A plain table of markup cells; the first of each row is its header, `caption` is text."""
     headers = join(tag("th", h, scope="col") for h in head)
     lines = []
     for row in rows:
         first, *others = row
         cells = tag("th", first, scope="row") + join(tag("td", c) for c in others)
         lines.append(tag("tr", cells))
-    inner = (tag("caption", caption) + tag("thead", tag("tr", headers))
+    inner = (tag("caption", text(caption)) + tag("thead", tag("tr", headers))
              + tag("tbody", join(lines)))
-    return scroll(tag("table", inner), "Table")
+    return scroll(tag("table", inner), caption)
 
 
 def scroll(inner: str, label: str) -> str:

@@ -21,10 +21,10 @@ from harness.html.markup import (
     tag,
     text,
 )
-from harness.measured import Measured, describe
+from harness.measured import EVALUATION_LABELS, Measured, describe
 from harness.statistics import p_text
 from harness.table_formats import equals, latex, tidy_csv
-from harness.tables import Cell, Table, plural
+from harness.tables import Cell, Table, capital
 
 # What the runs behind a cell show, with the words for it; one row per evaluation of one encoder.
 RUN_FIELDS = {
@@ -102,8 +102,7 @@ def overview(content: Content) -> Section:
         "Data": text(study.data_label),
         "Methods": text(", ".join(compared) or "none"),
         "References": text(", ".join(m.label for m in study.methods if m.reference) or "none"),
-        "Conditions": text(", ".join(f"{study.axis_label} {c.label}".strip()
-                                     for c in study.conditions)),
+        "Conditions": text(f"{study.axis_label} {', '.join(c.label for c in study.conditions)}"),
         "Seeds": text(", ".join(map(str, study.seeds))),
         "Evaluations": text(f"{done} of {len(study.cells) or done} done"
                             + (f", {len(study.failures)} failed" if study.failures else "")),
@@ -124,7 +123,7 @@ def figures(content: Content) -> Section | None:
     for i, (name, svg) in enumerate(drawn):
         title = _figure_title(content.tables, name)
         label = f"{title}. The numbers are in the tables of this page."
-        picture = tag("figure", inline_svg(svg, label, f"f{i}-"))
+        picture = scroll(tag("figure", inline_svg(svg, label, f"f{i}-")), title)
         parts.append(picture if i == 0 else _folded(title, picture))
     return Section("figures", "Figures", join(parts)) if parts else None
 
@@ -146,16 +145,15 @@ def results(content: Content) -> Section:
     others: dict[str, list[str]] = {}
     for t in content.tables:
         if (t.evaluation, t.metric) == headline:
-            parts.append(tag("h3", text(t.title)) + cells(content, t))
+            parts.append(tag("h3", text(t.title)) + cells(content, t, caption="quiet"))
         else:
             others.setdefault(describe(t.evaluation, t.metric), []).append(cells(content, t))
-    parts += [_folded(title[:1].upper() + title[1:] if title[:2] != "kN" else title, join(inner))
-              for title, inner in others.items()]
+    parts += [_folded(capital(title), join(inner)) for title, inner in others.items()]
     return Section("results", "Results", join(parts))
 
 
-def cells(content: Content, t: Table) -> str:
-    """A table whose entries are buttons that open their runs."""
+def cells(content: Content, t: Table, caption: str = "") -> str:
+    """A table whose entries are buttons that open their runs; `caption` is the caption's class."""
     head = tag("tr", tag("td" if not t.corner else "th", text(t.corner), scope=t.corner and "col"
                          or None) + join(tag("th", text(c.label), scope="col")
                                          for c in t.columns))
@@ -166,10 +164,10 @@ def cells(content: Content, t: Table) -> str:
             for column in t.columns)) for row in group]
         if lines:
             groups.append(tag("tbody", join(lines), cls=cls))
-    inner = tag("caption", text(t.title)) + tag("thead", head) + join(groups)
+    inner = tag("caption", text(t.title), cls=caption) + tag("thead", head) + join(groups)
     notes = join(tag("li", tag("sup", text(note.mark)) + text(f" {note.text} Run again: ")
                      + command(note.rerun)) for note in t.footnotes)
-    return (scroll(tag("table", inner, cls="cells"), t.title)
+    return (scroll(tag("table", inner, cls="cells"), f"Table: {t.title}")
             + tag("p", text(t.legend), cls="legend")
             + (tag("ul", notes, cls="footnotes") if notes else ""))
 
@@ -201,15 +199,20 @@ def failures(content: Content) -> Section | None:
     study = content.measured.study
     if not study.failures:
         return None
-    names = {m.id: m.label for m in study.methods} | {c.id: c.label for c in study.conditions}
-    groups: dict[tuple[str, str, str, str], list[str]] = {}
+    methods = {m.id: m.label for m in study.methods}
+    conditions = {c.id: c.label for c in study.conditions}
+    evaluations: dict[tuple[str, str, int, str, str], list[str]] = {}
     for f in study.failures:
-        where = (names.get(f.method, f.method), names.get(f.condition, f.condition))
-        groups.setdefault((*where, f.cause, f.rerun), []).append(f"{f.seed} ({f.evaluation})")
-    rows = [[text(method), text(condition), text(plural("seed", seeds)), text(cause),
-             command(rerun)] for (method, condition, cause, rerun), seeds in groups.items()]
-    head = map(text, ("Method", "Condition", "Seeds", "Cause", "Run again"))
-    return Section("failures", "Failures", table(head, rows, text("Cells without a number")))
+        evaluations.setdefault((f.method, f.condition, f.seed, f.cause, f.rerun), []).append(
+            EVALUATION_LABELS.get(f.evaluation, f.evaluation))
+    seeds: dict[tuple[str, str, str, str, str], list[int]] = {}
+    for (method, condition, seed, cause, rerun), names in evaluations.items():
+        seeds.setdefault((method, condition, ", ".join(names), cause, rerun), []).append(seed)
+    rows = [[text(methods.get(method, method)), text(conditions.get(condition, condition)),
+             text(", ".join(map(str, found))), text(names), text(cause), command(rerun)]
+            for (method, condition, names, cause, rerun), found in seeds.items()]
+    head = map(text, ("Method", "Condition", "Seeds", "Evaluations", "Cause", "Run again"))
+    return Section("failures", "Failures", table(head, rows, "Cells without a number"))
 
 
 def downloads(content: Content) -> Section:
@@ -220,7 +223,7 @@ def downloads(content: Content) -> Section:
         rows.append([text(t.title), download("CSV", f"{t.name}.csv", tidy_csv(t), "text/csv"),
                      download("LaTeX", f"{t.name}.tex", latex(t))])
     listed = table(map(text, ("What", "Data", "Typeset")), _named(rows),
-                   text("Files inside this page"))
+                   "Files inside this page")
     return Section("downloads", "Downloads", listed)
 
 
