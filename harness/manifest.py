@@ -35,6 +35,7 @@ def manifest(plan: Plan, command: str, failed: Mapping[str, str]) -> dict[str, A
         "headline": grid["headline"], "interval": grid["interval"],
         "training": dict(study.training),
         "cells": [_cell(cell) for cell in plan.cells],
+        "stages": [[s.key, s.kind, [p.key for p in s.inputs.values()]] for s in plan.stages],
         "ancestry": _ancestry(plan),
         "shots": {str(seed): shots(plan, seed) for seed in study.seeds},
         "class_counts": [{"condition": condition, "seed": seed, "counts": list(counts)}

@@ -111,12 +111,14 @@ def _finish(plan: Any, store: Any, outcome: Any, command: str) -> int:
     """Collect, report, and say what failed and how to run just that again."""
     from . import manifest, progress
     from .records import collect
+    from rich.console import Console
+
     from .report import write_report
 
     manifest.write(plan, command, {**outcome.failed, **outcome.blocked})
     frame, damaged = collect(plan.study.folder)
     if not frame.empty:
-        write_report(plan.study.folder)
+        write_report(plan.study.folder, Console())
     failed = progress.print_failures(plan, outcome, damaged)
     return 1 if failed else 0
 
