@@ -201,8 +201,9 @@ def _method(params: dict[str, Any], info: Info, context: Context) -> Method:
     backbone = build_backbone(options.pop("name"), **options)
     cls = load(named(params["method"], context.plugins))
     config = method_options.build(cls.Config, params["options"], f"method '{params['method']}'")
-    info = replace(info, feature_dim=backbone.feature_dim)
-    method = cls(backbone, info, config)
+    feature_dim = backbone.feature_dim
+    assert isinstance(feature_dim, int)
+    method = cls(backbone, replace(info, feature_dim=feature_dim), config)
     return method.to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -94,7 +94,7 @@ def test_every_optimizer_decreases_a_quadratic(name: str) -> None:
     for _ in range(30):
         loss = (module(x) - 1).square().mean()
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.95 * losses[0]

@@ -119,7 +119,7 @@ class Loop:
             if isinstance(loss, dict):
                 loss = torch.stack([part.float() for part in loss.values()]).sum()
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         job.method.after_step(batch.progress)
         self.losses[self.step] = loss.detach()
