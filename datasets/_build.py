@@ -44,7 +44,8 @@ def select(resolved: Mapping[str, Any], split: Split,
     pool = source.pool(split)
     if split != "train" or (resolved["size"] is None and not resolved["controls"]):
         return Selection(np.arange(len(pool)), np.zeros(len(pool), dtype=np.int64))
-    return apply(pool, resolved["controls"], resolved["size"], int(resolved["seed"]))
+    return apply(pool, resolved["controls"], resolved["size"], int(resolved["seed"]),
+                 names=source.names(split), folder=source.folder())
 
 
 def prepare(spec: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from datasets import lists
 from datasets.controls import CONTROLS, apply
 from datasets.messages import DatasetError, TooFewImages, unknown
 from datasets.sources import SOURCES
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 FIELDS = ("source", "path", "image_size", "size", "seed", "controls", "options")
 DERIVED = ("images", "classes", "class_counts")  # follow from the rest
+FREE = {"diversity", "index_list"}  # controls that need no total
 REVISION = 1  # of what a resolved specification means
 
 
@@ -39,8 +41,8 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
     size = _whole(spec, "size", None, 1, problems)
     seed = _whole(spec, "seed", 0, 0, problems)
     controls = _controls(spec.get("controls") or {}, problems)
-    if size is None and set(controls) - {"diversity"}:
-        names = ", ".join(sorted(set(controls) - {"diversity"}))
+    if size is None and set(controls) - FREE:
+        names = ", ".join(sorted(set(controls) - FREE))
         problems.append(f"control '{names}' holds the total fixed: set data.size=NUMBER of images")
     if source is not None and (problem := source.problem()):
         problems.append(problem)
@@ -68,6 +70,9 @@ def _fingerprint(source: Source, resolved: Mapping[str, Any]) -> str:
     revisions = {name: CONTROLS[name].revision for name in resolved["controls"]}
     rest = {key: value for key, value in resolved.items() if key not in DERIVED}
     content = [source.fingerprint(split) for split in SPLITS]
+    if listed := resolved["controls"].get("index_list"):
+        content.append(lists.read(lists.find(listed["file"], source.folder()),
+                                  listed["key"]).digest)
     return digest(REVISION, source.revision, json.dumps([rest, revisions, content], sort_keys=True))
 
 
@@ -156,16 +161,19 @@ def _feasible(source: Source, controls: Mapping[str, Mapping[str, Any]], size: i
     counts = source.counts("train")
     if size is None and not controls:
         return [int(count) for count in counts]
-    labels = np.repeat(np.arange(len(counts)), counts)
-    zeros = np.zeros_like(labels)
-    pool = Pool(labels, zeros, zeros, np.arange(len(labels)))
+    if "index_list" in controls:  # needs to know which images, not only how many
+        pool, names = source.pool("train"), source.names("train")
+    else:
+        labels = np.repeat(np.arange(len(counts)), counts)
+        zeros = np.zeros_like(labels)
+        pool, names = Pool(labels, zeros, zeros, np.arange(len(labels))), None
     try:
-        chosen = apply(pool, controls, size, seed)
-        return np.bincount(labels[chosen.index], minlength=len(counts)).tolist()
+        chosen = apply(pool, controls, size, seed, names=names, folder=source.folder())
+        return np.bincount(pool.labels[chosen.index], minlength=len(counts)).tolist()
     except TooFewImages as error:
         line = error.line(f"class '{source.class_names[error.label]}'")
         raise DatasetError([f"source '{source.name}': size {size} {line}"]) from None
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         raise DatasetError([f"source '{source.name}': {error}"]) from None
 
 

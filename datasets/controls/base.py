@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ControlFunction = Callable[..., Selection]
-RESERVED = ("selection", "labels", "total", "seed")
+# What `apply` passes by itself: the rest of a signature is what users write.
+RESERVED = ("selection", "labels", "total", "seed", "ids", "names", "folder")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Control:
     function: ControlFunction
     revision: int
     parameters: dict[str, inspect.Parameter]
+    wants: tuple[str, ...]  # of ids, names and folder: what else it is given
     summary: str
 
 
@@ -44,7 +46,8 @@ def control(name: str, revision: int = 1) -> Callable[[ControlFunction], Control
         signature = inspect.signature(function).parameters
         parameters = {key: value for key, value in signature.items() if key not in RESERVED}
         summary = (function.__doc__ or "").partition("\n")[0]
-        CONTROLS[name] = Control(name, function, revision, parameters, summary)
+        wants = tuple(key for key in ("ids", "names", "folder") if key in signature)
+        CONTROLS[name] = Control(name, function, revision, parameters, wants, summary)
         return function
 
     return add

@@ -103,6 +103,16 @@ class Source(ABC):
         """Pixels of images (copy 0) and of their near duplicates (copy > 0)."""
         return near_duplicates(self.pixels(split, index), index, copy, seed)
 
+    def names(self, split: Split) -> list[str] | None:
+        """class/file of each image of the pool, None where images are not files."""
+        return None
+
+    def folder(self) -> Path | None:
+        """The folder that index lists are relative to."""
+        if self.path is None:
+            return None
+        return self.path if self.path.is_dir() else self.path.parent
+
     def problem(self) -> str | None:
         """One line if the data is not there or the options contradict each other, else None."""
         return None

@@ -83,6 +83,13 @@ class Folder(HeldOut):
         """uint8 (n, S, S, 3) at these indices of a part."""
         return self._decoded(part)[0][ids]
 
+    def names(self, split: Split) -> list[str]:
+        """class/file of each image of the pool."""
+        part = self.part_of(split)
+        files = self._listing(part).files
+        good = self._decoded(part)[1] if self.on_corrupt == "skip" else np.arange(len(files))
+        return ["/".join(files[good[i]].parts[-2:]) for i in self.pool(split).ids]
+
     def fingerprint(self, split: Split) -> str:
         """SHA-256 over the class names and the files' bytes, in order."""
         listing = self._listing(self.part_of(split))

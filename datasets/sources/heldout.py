@@ -26,7 +26,11 @@ class HeldOut(Source):
 
     A validation split is a class-balanced tenth of the training part, by a fixed seed and by
     origin; a missing test split likewise, first. A pool's ids are indices in the published order.
+    holdout=false leaves the published training part whole, and the missing splits empty: for
+    official index lists, which refer to all of it.
     """
+
+    holdout: bool = True
 
     @abstractmethod
     def parts(self) -> tuple[str, ...]:
@@ -59,6 +63,8 @@ class HeldOut(Source):
         """Indices of a split inside its published part."""
         if self.part_of(split) != split or split == "train":
             missing = tuple(name for name in ("test", "validation") if name not in self.parts())
+            if not self.holdout:
+                return np.arange(len(labels) if split == "train" else 0)
             owner = _owners(missing, labels.tobytes(), origin.tobytes())
             return np.flatnonzero(owner == ("train", *missing).index(split))
         return np.arange(len(labels))

@@ -54,7 +54,7 @@ class Torchvision(HeldOut):
         counts = np.array(sizes)
         if self.part_of(split) != split or split == "train":
             quota = round(0.1 * int(counts.sum()) / len(counts))
-            held = np.minimum(quota, counts // 2)
+            held = np.minimum(quota, counts // 2) if self.holdout else np.zeros_like(counts)
             return counts - held if split == "train" else held
         return counts
 
