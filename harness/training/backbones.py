@@ -28,6 +28,7 @@ class BasicBlock(nn.Module):
             self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> (B, channels, H / stride, W / stride)."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
         return cast(Tensor, self.relu(out + self.shortcut(x)))
@@ -54,6 +55,7 @@ class TinyResNet(nn.Module):
         _initialise(self, config.zero_init_residual)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, feature_dim)."""
         return cast(Tensor, self.layers(self.stem(x)).mean((2, 3)))
 
 

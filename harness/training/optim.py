@@ -36,10 +36,12 @@ class LARS(Optimizer):
         super().__init__(params, defaults)
 
     @overload
-    def step(self, closure: None = None) -> None: ...
+    def step(self, closure: None = None) -> None:
+        """One update."""
 
     @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
+    def step(self, closure: Callable[[], float]) -> float:
+        """Not offered: fails."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
