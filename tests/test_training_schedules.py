@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -80,3 +82,10 @@ def test_derived_seeds_are_pinned() -> None:
     assert derive([0, 1], "init") == 2546620635363449418
     assert len({derive(s, p) for s in range(100) for p in ("init", "views", "sampling")}) == 300
 
+
+
+def test_what_planning_needs_imports_no_torch() -> None:
+    modules = "harness.training.settings, harness.training.schedules, harness.training.seeds"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    root = Path(__file__).parents[1]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
