@@ -77,9 +77,6 @@ def style() -> Iterator[None]:
 
 def render(figure: Figure) -> dict[str, bytes]:
     """PNG at 200 dpi, PDF with embedded fonts and SVG, without dates or version strings."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
     options: dict[str, dict[str, Any]] = {
         "png": {"dpi": 200, "metadata": {"Software": None}},
         "pdf": {"metadata": {"CreationDate": None, "Producer": None, "Creator": None}},
@@ -97,10 +94,13 @@ def render(figure: Figure) -> dict[str, bytes]:
 
 
 def new_figure(height: float) -> Figure:
-    """An empty figure of `height` inches."""
+    """An empty figure of `height` inches on an Agg canvas of its own, unknown to pyplot."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(WIDTH, height))
+    figure = Figure(figsize=(WIDTH, height))
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def axes_at(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:

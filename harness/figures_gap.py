@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SEEDS_BELOW = 0.16  # rows: the dots of single seeds hang just under their mean
-HEAD, FOOT, BETWEEN = 0.66, 0.42, 0.18  # inches: title and key, axis label, between panels
+HEAD, FOOT, BETWEEN = 0.66, 0.42, 0.3  # inches: title and key, axis label, between panels
 
 
 def gap(study: Study, accuracy: Table, differences: Table | None) -> Figure:

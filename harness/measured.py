@@ -123,9 +123,9 @@ class Measured:
         return tuple(sorted({*self.study.seeds, *map(int, self.records["seed"].unique())}))
 
     @cached_property
-    def keys(self) -> npt.NDArray[np.object_]:
+    def keys(self) -> list[str]:
         """The evaluation key of every record."""
-        return self.records["evaluate_key"].to_numpy(dtype=object)
+        return self.records["evaluate_key"].tolist()
 
     @cached_property
     def cubes(self) -> dict[tuple[str, str], Cube]:
@@ -206,7 +206,7 @@ def read_study(path: Path) -> Study:
     """study.json as a `Study`; UserError names what is missing or wrong in it."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        return _study(data)
+        return parse_study(data)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; run harness.sweep for this grid first") from None
     except KeyError as error:
@@ -215,7 +215,8 @@ def read_study(path: Path) -> Study:
         raise UserError(f"{path} is damaged ({error}); run harness.sweep again") from None
 
 
-def _study(data: Mapping[str, Any]) -> Study:
+def parse_study(data: Mapping[str, Any]) -> Study:
+    """study.json as values; KeyError or TypeError where it is not one."""
     axis = data["axis"] or {}
     cells = {(c["method"], c["condition"], int(c["seed"]), c["evaluation"]): c["key"]
              for c in data["cells"]}

@@ -55,7 +55,7 @@ class Estimate:
     deviation (n - 1 in the denominator). n = 0 is a missing value.
     """
 
-    mean: Mean
+    mean: float
     low: float
     high: float
     n: int
@@ -129,9 +129,14 @@ class Summary:
 
     def at(self, *where: int) -> Estimate:
         """The estimate of one cell."""
-        mean, low, high, sd = (float(a[where]) for a in (self.mean, self.low, self.high, self.sd))
-        n = int(self.n[where])
-        return Estimate(Mean(mean, n), low, high, n, self.kind, self.level, sd)
+        return self.estimates()[int(np.ravel_multi_index(where, self.n.shape))]
+
+    def estimates(self) -> list[Estimate]:
+        """The estimates of all cells, in row-major order."""
+        # lists first: taking single numbers out of an array costs ten times as much
+        arrays = [a.ravel().tolist() for a in (self.mean, self.low, self.high, self.n, self.sd)]
+        return [Estimate(mean, low, high, n, self.kind, self.level, sd)
+                for mean, low, high, n, sd in zip(*arrays, strict=True)]
 
 
 def number(value: float, digits: int = 1, signed: bool = False) -> str:

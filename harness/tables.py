@@ -6,8 +6,9 @@ footnote with the cause and the command that fills it. `harness.table_formats` w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -87,9 +88,11 @@ class Footnotes:
     evaluation: str
     reasons: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
-    def marks(self, method: Method, condition: Condition, have: Iterable[int]) -> tuple[str, ...]:
+    def marks(self, method: Method, condition: Condition, have: Sequence[int]) -> tuple[str, ...]:
         """The marks of the planned seeds that `have` lacks."""
         planned = self.measured.planned.get((method.id, condition.id, self.evaluation), [])
+        if len(planned) == len(have):  # nearly all of them: skip the sets
+            return ()
         lacking: dict[tuple[str, str], list[int]] = {}
         for seed in sorted(set(planned) - set(have)):
             lacking.setdefault(self._reason(method, condition, seed), []).append(seed)
@@ -142,15 +145,17 @@ def accuracy_table(measured: Measured, cube: Cube) -> Table:
     study, notes = measured.study, Footnotes(measured, cube.evaluation)
     summary = summarise(cube.values, study.level)
     best = significantly_best(study, cube.values, summary.mean)
+    entries = iter(zip(summary.estimates(), _flat(cube.rows), _flat(cube.values), strict=True))
     cells = {}
     for m, method in enumerate(study.methods):
         for c, condition in enumerate(study.conditions):
-            rows = cube.rows[m, c]
-            seeds = _seeds(measured, rows >= 0)
+            estimate, rows, values = next(entries)
+            seeds = tuple(s for s, r in zip(measured.seeds, rows, strict=True) if r >= 0)
+            rows = [r for r in rows if r >= 0]
             cells[method.id, condition.id] = Cell(
-                summary.at(m, c), seeds, tuple(cube.values[m, c][rows >= 0].tolist()),
-                tuple(rows[rows >= 0].tolist()), _keys(measured, rows),
-                notes.marks(method, condition, seeds), *best.get((m, c), (float("nan"), False)),
+                estimate, seeds, tuple(v for v in values if v == v), tuple(rows),
+                tuple(measured.keys[r] for r in rows), notes.marks(method, condition, seeds),
+                *best.get((m, c), (float("nan"), False)),
             )
     legend = (f"In percent, mean ± half-width of the {study.level:.0%} t interval over n seeds. "
               f"Bold: best of its column, where the paired difference to the runner-up is "
@@ -169,18 +174,22 @@ def difference_table(measured: Measured, cube: Cube) -> Table:
     differences = paired_differences(study, cube.values)
     summary = summarise(differences, study.level, "paired t")
     p = holm(summary.p.ravel()).reshape(summary.p.shape)
+    entries = iter(zip(summary.estimates(), _flat(differences), p.ravel().tolist(), strict=True))
     cells = {}
     for m, method in enumerate(study.methods):
-        for column, c in enumerate(others):
-            both = ~np.isnan(differences[m, column])
-            rows = np.concatenate([cube.rows[m, base][both], cube.rows[m, c][both]])
-            condition = study.conditions[c]
-            marks = [*notes.marks(method, study.base, _seeds(measured, cube.rows[m, base] >= 0)),
-                     *notes.marks(method, condition, _seeds(measured, cube.rows[m, c] >= 0))]
+        first = cube.rows[m, base].tolist()
+        for c in others:
+            second, condition = cube.rows[m, c].tolist(), study.conditions[c]
+            estimate, values, corrected = next(entries)
+            both = [s for s, value in enumerate(values) if value == value]
+            rows = [side[s] for side in (first, second) for s in both]
+            sides = ((study.base, first), (condition, second))
+            marks = [mark for side, found in sides for mark in notes.marks(
+                method, side, [s for s, r in zip(measured.seeds, found, strict=True) if r >= 0])]
             cells[method.id, condition.id] = Cell(
-                summary.at(m, column), _seeds(measured, both),
-                tuple(differences[m, column][both].tolist()), tuple(rows.tolist()),
-                _keys(measured, rows), tuple(dict.fromkeys(marks)), float(p[m, column]),
+                estimate, tuple(measured.seeds[s] for s in both),
+                tuple(values[s] for s in both), tuple(rows),
+                tuple(measured.keys[r] for r in rows), tuple(dict.fromkeys(marks)), corrected,
             )
     what, minus = ("gap", "-") if study.figure == "gap" else ("loss", "to")
     columns = tuple(
@@ -231,12 +240,9 @@ def significantly_best(study: Study, values: Floats,
     return {place: (float(corrected[i]), bool(wins[i])) for i, place in enumerate(best)}
 
 
-def _seeds(measured: Measured, present: npt.NDArray[np.bool_]) -> tuple[int, ...]:
-    return tuple(measured.seeds[i] for i in np.flatnonzero(present))
-
-
-def _keys(measured: Measured, rows: npt.NDArray[np.int64]) -> tuple[str, ...]:
-    return tuple(str(measured.keys[row]) for row in rows if row >= 0)
+def _flat(array: npt.NDArray[Any]) -> list[list[Any]]:
+    """(a, b, seeds) -> a * b lists of seeds; plain lists, since single elements are read."""
+    return array.reshape(-1, array.shape[-1]).tolist()
 
 
 def capital(text: str) -> str:

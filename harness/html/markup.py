@@ -72,7 +72,8 @@ def download(label: str, name: str, content: str, kind: str = "text/plain") -> s
     """A link that carries its file; beyond a megabyte it is compressed (same bytes every time)."""
     data = content.encode()
     if len(data) > 1_000_000:
-        data, name, kind = gzip.compress(data, mtime=0), f"{name}.gz", "application/gzip"
+        data = gzip.compress(data, compresslevel=6, mtime=0)
+        name, kind = f"{name}.gz", "application/gzip"
     link = f"data:{kind};base64,{base64.b64encode(data).decode()}"
     return tag("a", text(label), href=link, download=name)
 

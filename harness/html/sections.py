@@ -38,6 +38,10 @@ RUN_FIELDS = {
 }
 
 
+# 20,000 records are 13 MB of CSV; beyond that the page points to the file beside it.
+MOST_RECORDS = 20_000
+
+
 @dataclass(frozen=True)
 class Section:
     """One section of the page; `body` is markup."""
@@ -217,14 +221,20 @@ def failures(content: Content) -> Section | None:
 
 def downloads(content: Content) -> Section:
     """Records and tables, carried inside the page."""
-    records = content.measured.records.to_csv(index=False, lineterminator="\n")
-    rows = [[text("All records"), download("CSV", "records.csv", records, "text/csv"), ""]]
+    rows = [[text("All records"), _records(content.measured), ""]]
     for t in content.tables:
         rows.append([text(t.title), download("CSV", f"{t.name}.csv", tidy_csv(t), "text/csv"),
                      download("LaTeX", f"{t.name}.tex", latex(t))])
     listed = table(map(text, ("What", "Data", "Typeset")), _named(rows),
                    "Files inside this page")
     return Section("downloads", "Downloads", listed)
+
+
+def _records(measured: Measured) -> str:
+    if len(measured.records) > MOST_RECORDS:
+        return tag("a", text("records.parquet"), href="records.parquet")
+    content = measured.records.to_csv(index=False, lineterminator="\n")
+    return download("CSV", "records.csv", content, "text/csv")
 
 
 def _named(rows: list[list[str]]) -> list[list[str]]:
