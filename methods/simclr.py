@@ -59,9 +59,17 @@ class SimCLR(Method):
             last_norm="scale",
         )
 
+    def temperature(self, progress: float) -> float:
+        """Return the temperature at this point of the run; a constant here."""
+        return float(self.config.temperature)
+
+    def contrast(self, a_ND: Tensor, b_ND: Tensor, progress: float) -> Tensor:
+        """Return the variant's loss of two sets of embeddings of the same images."""
+        mean = nt_xent(a_ND, b_ND, self.temperature(progress))
+        return 2 * mean if self.config.variant == "released" else mean
+
     def loss(self, batch: Batch) -> Tensor:
         """Return NT-Xent (Eq. 1). Both views pass through the network, and its BN, as one batch."""
         z_2ND = self.projector(self.backbone(torch.cat(batch.views)))
         first_ND, second_ND = z_2ND.chunk(2)
-        mean = nt_xent(first_ND, second_ND, self.config.temperature)
-        return 2 * mean if self.config.variant == "released" else mean
+        return self.contrast(first_ND, second_ND, batch.progress)

@@ -18,6 +18,9 @@ SMALL = {
     "hidden_dim": 24,
     "output_dim": 8,
     "queue_size": 64,
+    "groups": 5,
+    "freeze_steps": 0,
+    "prototypes": 10,
 }
 
 

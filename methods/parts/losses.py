@@ -1,8 +1,8 @@
 """Losses that several methods share.
 
-Shapes: N images of the batch, D embedding width, Q queue rows. Inputs are raw embeddings; each
-loss normalises them itself. Under autocast they are computed in float32: a bfloat16 logit at
-T = 0.07 is off by up to 0.06.
+Shapes: N images of the batch, D embedding width, Q rows of a queue or bank. Losses between views
+normalise their inputs; those against stored rows take unit vectors, as the store does. Under
+autocast all are computed in float32: a bfloat16 logit at T = 0.07 is off by up to 0.06.
 """
 
 from __future__ import annotations
@@ -41,6 +41,12 @@ def unit(x_ND: Tensor) -> Tensor:
 
 
 @full_precision
+def similarity(a_ND: Tensor, b_MD: Tensor) -> Tensor:
+    """Return the inner products (N, M)."""
+    return a_ND @ b_MD.T
+
+
+@full_precision
 def info_nce(q_ND: Tensor, k_ND: Tensor, temperature: float) -> Tensor:
     """Return the mean cross entropy of q_i against all keys, with k_i as its target.
 
@@ -63,19 +69,14 @@ def nt_xent(a_ND: Tensor, b_ND: Tensor, temperature: float) -> Tensor:
     return F.cross_entropy(logits, torch.arange(2 * number, device=z.device).roll(number))
 
 
-def queue_logits(q_ND: Tensor, k_ND: Tensor, queue_QD: Tensor, temperature: float) -> Tensor:
-    """Return [q.k, q queue^T] / T (N, 1 + Q) for unit queries and keys; the target is column 0.
-
-    Source: MoCo, arXiv 1911.05722, Algorithm 1.
-    """
-    positive_N1 = (q_ND * k_ND).sum(dim=1, keepdim=True)
-    return torch.cat([positive_N1, q_ND @ queue_QD.T], dim=1) / temperature
-
-
 @full_precision
 def queue_nce(q_ND: Tensor, k_ND: Tensor, queue_QD: Tensor, temperature: float) -> Tensor:
-    """Return the mean cross entropy of `queue_logits` with target 0; q and k raw."""
-    logits = queue_logits(unit(q_ND), unit(k_ND), queue_QD, temperature)
+    """Return the mean cross entropy of [q.k, q queue^T] / T (N, 1 + Q), whose target is column 0.
+
+    q and k are unit vectors. Source: MoCo, arXiv 1911.05722, Algorithm 1.
+    """
+    positive_N1 = (q_ND * k_ND).sum(dim=1, keepdim=True)
+    logits = torch.cat([positive_N1, q_ND @ queue_QD.T], dim=1) / temperature
     return F.cross_entropy(logits, torch.zeros(len(q_ND), dtype=torch.int64, device=q_ND.device))
 
 

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from golden_kinds import cancellation, contrastive, optimisers, waiting
+from golden_kinds import cancellation, contrastive, grouping, optimisers, peers, waiting
 from golden_kinds.compare import KINDS, PENDING
 
-__all__ = ["cancellation", "KINDS", "PENDING", "contrastive", "optimisers", "waiting"]
+__all__ = [
+    "cancellation",
+    "KINDS",
+    "PENDING",
+    "contrastive",
+    "grouping",
+    "optimisers",
+    "peers",
+    "waiting",
+]

@@ -25,6 +25,7 @@ from methods.dnc import Config as DnCConfig
 from methods.dnc import dnc
 from methods.moclr import MoCLR
 from methods.moco_v2 import MoCoV2
+from methods.moco_v3 import MoCoV3
 from methods.options import build, options_of
 from methods.parts.ema import Momentum
 from methods.parts.heads import mlp
@@ -55,6 +56,19 @@ def moclr(vector: Vector) -> None:
     for v, view in zip((1, 2), views, strict=True):
         gradient_is(view.grad[:, :width], vector[f"moclr_grad_z{v}"], temperature)
         assert not view.grad[:, width:].any()
+    moco_v3(vector)
+
+
+def moco_v3(vector: Vector) -> None:
+    """MoCo v3: 2 T times the same loss."""
+    width, temperature = vector["z1"].shape[1], float(vector["T"])
+    method = two_branch(built(MoCoV3, temperature=temperature), width)
+    views = [leaf(np.hstack([vector[f"z{v}"], vector[f"k{v}"]])) for v in (1, 2)]
+    loss = method.loss(batch(*views))
+    loss.backward()
+    loss_is(loss, vector["moco_v3_loss"])
+    for v, view in zip((1, 2), views, strict=True):
+        gradient_is(view.grad[:, :width], vector[f"moco_v3_grad_z{v}"], temperature)
 
 
 @kind(r"byol_loss.*")
@@ -119,9 +133,9 @@ def moco(vector: Vector) -> None:
     method = MoCoV2(body, info, config).double()
     load_moco(method.backbone[0], vector, "q_body")
     load_moco(method.projector, vector, "q_fc")
-    load_moco(method.key_encoder.copies[0][0], vector, "k_before_body")
-    load_moco(method.key_encoder.copies[1], vector, "k_before_fc")
-    method.queue.rows.copy_(tensor(vector["queue_before"].T))
+    load_moco(method.instance.key_encoder.copies[0][0], vector, "k_before_body")
+    load_moco(method.instance.key_encoder.copies[1], vector, "k_before_fc")
+    method.instance.queue.rows.copy_(tensor(vector["queue_before"].T))
     loss = method.loss(batch(tensor(vector["im_q"]), tensor(vector["im_k"])))
     loss.backward()
     method.after_step(0.0)
@@ -131,14 +145,14 @@ def moco(vector: Vector) -> None:
             key = f"grad_q_{name}.{entry}"
             gradient_is(parameter.grad, vector[key if key in vector else key.replace("0.", "")])
     for name, module in (
-        ("body", method.key_encoder.copies[0][0]),
-        ("fc", method.key_encoder.copies[1]),
+        ("body", method.instance.key_encoder.copies[0][0]),
+        ("fc", method.instance.key_encoder.copies[1]),
     ):
         for entry, value in module.state_dict().items():
             key = f"k_after_{name}.{entry}"
             state_is(value, vector[key if key in vector else key.replace("0.", "")])
-    state_is(method.queue.rows, vector["queue_after"].T)
-    assert int(method.queue.pointer) == int(vector["ptr_after"][0])
+    state_is(method.instance.queue.rows, vector["queue_after"].T)
+    assert int(method.instance.queue.pointer) == int(vector["ptr_after"][0])
 
 
 @kind(r"formula_dnc_distill")

@@ -1,0 +1,122 @@
+"""Instance discrimination against stored embeddings, as modules that several methods use.
+
+Shapes: N images of the batch, D embedding width. All embeddings given and kept are unit vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from methods.parts.ema import Momentum
+from methods.parts.losses import full_precision, queue_nce, unit
+from methods.parts.stores import Bank, Queue
+
+
+class QueueBranch(nn.Module):
+    """MoCo: queries against the key of the same image and a queue of older keys."""
+
+    def __init__(
+        self,
+        online: Sequence[nn.Module],
+        queue: Queue,
+        temperature: float,
+        momentum: float,
+        average_first: bool = True,
+    ) -> None:
+        """Copy the online modules into the key encoder.
+
+        It moves before the keys are computed, as in the released MoCo, or (`average_first=False`)
+        after the optimiser step, as in CMC and CLD's CIFAR code.
+        """
+        super().__init__()
+        self.key_encoder = Momentum(*online)
+        self.queue = queue
+        self.temperature = temperature
+        self.momentum = momentum
+        self.average_first = average_first
+        self._keys: Tensor | None = None
+
+    def loss(self, queries: Sequence[Tensor], key_view: Tensor) -> Tensor:
+        """Return the mean over the queries' InfoNCE; the queries are computed before this call.
+
+        The order is that of the released forward pass:
+        1. queries, 2. the key encoder moves, 3. keys, 4. logits, 5. (after the step) the queue.
+        """
+        if self.average_first:
+            self.key_encoder.update(self.momentum)
+        keys_ND = unit(self.key_encoder(key_view)).to(self.queue.rows.dtype)
+        self._keys = keys_ND
+        rows = self.queue.rows
+        terms = [queue_nce(q_ND, keys_ND, rows, self.temperature) for q_ND in queries]
+        return torch.stack(terms).mean()
+
+    def after_step(self) -> None:
+        """Enqueue the keys; not in `loss`, since backward still needs the rows they replace."""
+        if self._keys is not None:
+            self.queue.push(self._keys)
+        self._keys = None
+        if not self.average_first:
+            self.key_encoder.update(self.momentum)
+
+
+class BankBranch(nn.Module):
+    """NPID: each embedding against the bank's rows of all images (a softmax over the data set)."""
+
+    def __init__(self, bank: Bank, temperature: float, shifted: bool = False) -> None:
+        """Keep the bank. `shifted`: see `loss`."""
+        super().__init__()
+        self.bank = bank
+        self.temperature = temperature
+        self.shifted = shifted
+        self._seen: list[tuple[Tensor, Tensor]] = []
+
+    def remember(self, views: Sequence[Tensor], index_N: Tensor) -> None:
+        """Note the views' embeddings for the update after the step, the last view first."""
+        self._seen = [(index_N, x_ND.detach()) for x_ND in reversed(views)]
+
+    def loss(self, views: Sequence[Tensor], index_N: Tensor) -> Tensor:
+        """Return the mean over the views of the cross entropy with the image's own row.
+
+        In the released CLD code the bank moves inside backward, so the first view's gradient meets
+        rows that the second has already moved, while its probabilities come from the old rows;
+        `shifted` reproduces that.
+        """
+        self.remember(views, index_N)
+        rows, terms = self.bank.rows, []
+        for v, x_ND in enumerate(views):
+            later = views[v + 1].detach() if self.shifted and v + 1 < len(views) else None
+            moved = None if later is None else self.bank.moved(index_N, later)
+            terms.append(bank_nce(x_ND, rows, index_N, self.temperature, moved))
+        return torch.stack(terms).mean()
+
+    def after_step(self) -> None:
+        """Move the bank's rows of the batch."""
+        for index_N, x_ND in self._seen:
+            self.bank.update(index_N, x_ND)
+        self._seen = []
+
+
+@full_precision
+def bank_nce(
+    x_ND: Tensor, rows_MD: Tensor, index_N: Tensor, temperature: float, moved_ND: Tensor | None
+) -> Tensor:
+    """Return the mean cross entropy of x rows^T / T with the image's row as its target.
+
+    With `moved_ND` the value is the same, and the gradient is taken with those rows in place of
+    the batch's.
+    """
+    logits_NM = x_ND @ rows_MD.T / temperature
+    exact = F.cross_entropy(logits_NM, index_N)
+    if moved_ND is None:
+        return exact
+    with torch.no_grad():
+        residual_NM = logits_NM.softmax(dim=1)
+        residual_NM[torch.arange(len(x_ND)), index_N] -= 1
+        rows = rows_MD.index_copy(0, index_N, moved_ND)
+        gradient_ND = residual_NM @ rows / (len(x_ND) * temperature)
+    linear = (x_ND * gradient_ND).sum()
+    return exact.detach() + linear - linear.detach()

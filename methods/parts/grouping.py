@@ -1,0 +1,88 @@
+"""Grouping the rows of one batch, as CLD's group branch does it.
+
+Shapes: N images of the batch, D embedding width, K groups.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from methods.parts.losses import full_precision
+
+
+def group_means(x_ND: Tensor, labels_N: Tensor, groups: int) -> Tensor:
+    """Return the mean of each group's rows (K, D), zero for an empty one; differentiable in x.
+
+    A product with the one-hot labels, since index_add adds in any order on a GPU.
+    """
+    member_KN = F.one_hot(labels_N, groups).to(x_ND.dtype).T
+    return member_KN @ x_ND / member_KN.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+@full_precision
+def kmeans(x_ND: Tensor, groups: int, iterations: int) -> tuple[Tensor, Tensor]:
+    """Return Lloyd's labels (N,) and centroids (K, D) from the first K rows as the start.
+
+    Labels are those of the last assignment, centroids the means after it, through which the
+    gradient flows. Means are not made unit vectors; an empty group's centroid is zero and stays a
+    candidate. With K > N each row starts a group of its own and K - N are empty.
+    Source: released CLD, spectral_clustering.py, KMeans.
+    """
+    with torch.no_grad():
+        centroids = x_ND[:groups]
+        for _ in range(iterations):
+            # Exact differences: by a matrix product, rows of equal distance would not tie.
+            distance = torch.cdist(x_ND, centroids, compute_mode="donot_use_mm_for_euclid_dist")
+            labels_N = distance.argmin(dim=1)
+            centroids = group_means(x_ND, labels_N, groups)
+    return labels_N, group_means(x_ND, labels_N, groups)
+
+
+@full_precision
+def normalised_cuts(
+    x_ND: Tensor, groups: int, iterations: int, eigenvectors: int, sigma: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Return the labels (N,) and centroids (K, D) of a spectral grouping.
+
+    k-means on the lowest eigenvectors of the normalised Laplacian of |cosine| / sigma; centroids
+    are means of x itself. Source: released CLD, spectral_clustering.py, spectral_clustering.
+    """
+    with torch.no_grad():
+        labels_N, _ = kmeans(spectral_embedding(x_ND, eigenvectors, sigma), groups, iterations)
+    return labels_N, group_means(x_ND, labels_N, groups)
+
+
+def warn_of_singletons(groups: int, batch_size: int) -> None:
+    """Warn that with more groups than images a grouping is none, and say what its loss then is."""
+    if groups > batch_size:
+        warnings.warn(
+            f"{groups} groups exceed the batch of {batch_size}: each image is its own group, and"
+            f" the group loss is InfoNCE between the views with {groups - batch_size} constant"
+            " logits of 0 (as in CLD's released ImageNet scripts); lower 'groups' to group images",
+            stacklevel=3,
+        )
+
+
+def group(
+    x_ND: Tensor, by: str, groups: int, iterations: int, eigenvectors: int
+) -> tuple[Tensor, Tensor]:
+    """Return labels (N,) and centroids (K, D) by "kmeans" or by normalised cuts ("ncuts")."""
+    if by == "kmeans":
+        return kmeans(x_ND, groups, iterations)
+    return normalised_cuts(x_ND, groups, iterations, eigenvectors)
+
+
+def spectral_embedding(x_ND: Tensor, eigenvectors: int, sigma: float) -> Tensor:
+    """Return the lowest eigenvectors (N, E), the trivial one included, each up to its sign."""
+    unit_ND = F.normalize(x_ND, dim=1)
+    affinity_NN = (unit_ND @ unit_ND.T).abs().fill_diagonal_(0) / sigma
+    affinity_NN = torch.maximum(affinity_NN, affinity_NN.T)
+    scale_N = affinity_NN.sum(dim=1).rsqrt()
+    laplacian_NN = -affinity_NN * scale_N[:, None] * scale_N
+    laplacian_NN += torch.eye(len(x_ND), dtype=x_ND.dtype, device=x_ND.device)
+    vectors_NN = torch.linalg.eigh(laplacian_NN).eigenvectors * scale_N[:, None]
+    return (vectors_NN / vectors_NN[0, 0])[:, :eigenvectors]
