@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import sys
 import types
@@ -14,6 +15,7 @@ from PIL import Image
 
 import datasets
 from datasets.sources import SOURCES, holdout
+from datasets.sources.fashion_mnist import read_idx
 
 CLASSES = 4
 
@@ -271,7 +273,7 @@ def test_image_modes_become_rgb(tmp_path: Path) -> None:
 # --- torchvision
 
 
-TORCHVISION = ["cifar10", "cifar100"]
+TORCHVISION = ["cifar10", "cifar100", "fashion_mnist", "stl10", "svhn"]
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
@@ -309,6 +311,52 @@ def test_cifar_through_a_stand_in_for_torchvision(tmp_path: Path,
         assert (source.pixels(split, np.arange(50))[:, 0, 0, 0] == pool.ids[:50] % 251).all()
     built = datasets.build(datasets.resolve({**spec, "size": 100}), "train", tmp_path)
     assert np.bincount(built.labels).tolist() == [10] * 10
+
+
+@pytest.mark.parametrize(("name", "kind", "side"), [("stl10", "STL10", 96), ("svhn", "SVHN", 32)])
+def test_stl10_and_svhn_through_stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                          name: str, kind: str, side: int) -> None:
+    source = SOURCES[name](path=tmp_path, image_size=4)
+    declared = source.declared  # type: ignore[attr-defined]
+
+    def opened(root: str, split: str, download: bool) -> types.SimpleNamespace:
+        sizes = np.broadcast_to(declared[split], 10)
+        labels = np.random.default_rng(0).permutation(np.repeat(np.arange(10), sizes))
+        data = np.zeros((len(labels), 3, 4, 4), np.uint8)
+        data[:, 2] = labels[:, None, None]
+        return types.SimpleNamespace(data=data, labels=labels)
+
+    stand_in = types.SimpleNamespace(datasets=types.SimpleNamespace(**{kind: opened}))
+    monkeypatch.setitem(sys.modules, "torchvision", stand_in)
+    assert SOURCES[name]().side() == side
+    for split in datasets.SPLITS:
+        pool = source.pool(split)
+        assert (source.counts(split) == np.bincount(pool.labels)).all() and len(pool) > 0
+        pixels = source.pixels(split, np.arange(20))
+        assert pixels.shape == (20, 4, 4, 3) and (pixels[:, 0, 0, 2] == pool.labels[:20]).all()
+
+
+def test_fashion_mnist_reads_both_layouts_and_refuses_damage(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (30, 28, 28), dtype=np.uint8)
+    header = bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in images.shape)
+    plain, packed = tmp_path / "images", tmp_path / "images.gz"
+    plain.write_bytes(header + images.tobytes())
+    packed.write_bytes(gzip.compress(header + images.tobytes()))
+    for path in (plain, packed):
+        np.testing.assert_array_equal(read_idx(path), images)
+    for raw in (header + images.tobytes()[:-1], b"", b"\0\0\x0b\1\0\0\0\0"):
+        plain.write_bytes(raw)
+        with pytest.raises(OSError, match="truncated or no IDX file"):
+            read_idx(plain)
+    packed.write_bytes(packed.read_bytes()[:-20])
+    with pytest.raises(OSError, match="is damaged"):
+        read_idx(packed)
+    source = SOURCES["fashion_mnist"](path=tmp_path)
+    (tmp_path / "FashionMNIST" / "raw").mkdir(parents=True)
+    (tmp_path / "train-images-idx3-ubyte.gz").touch()
+    (tmp_path / "FashionMNIST" / "raw" / "train-labels-idx1-ubyte").touch()
+    assert source.missing() == ["t10k-images-idx3-ubyte",  # type: ignore[attr-defined]
+                                "t10k-labels-idx1-ubyte"]
 
 
 # --- registry and resolve

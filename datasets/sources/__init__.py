@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from datasets.sources import arrays as arrays
+from datasets.sources import cifar as cifar
+from datasets.sources import fashion_mnist as fashion_mnist
 from datasets.sources import folder as folder
 from datasets.sources import photos as photos
-from datasets.sources import torchvision_sources as torchvision_sources
+from datasets.sources import stl10 as stl10
+from datasets.sources import svhn as svhn
 from datasets.sources.base import SOURCES, Source, holdout
 
 __all__ = ["SOURCES", "Source", "holdout"]

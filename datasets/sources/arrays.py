@@ -14,8 +14,7 @@ import numpy as np
 from datasets.messages import DatasetError
 from datasets.sources.base import digest, file_digest, register
 from datasets.sources.heldout import HeldOut
-from datasets.sources.resize import fit
-from datasets.sources.torchvision_sources import rgb
+from datasets.sources.resize import fit, rgb
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

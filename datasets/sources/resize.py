@@ -47,3 +47,10 @@ def fit(pixels: NDArray[np.uint8], side: int | None) -> NDArray[np.uint8]:
     if side is None or pixels.shape[1:3] == (side, side):
         return pixels
     return np.stack([square(Image.fromarray(image), side) for image in pixels])
+
+
+def rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """uint8 (N, H, W) or (N, H, W, 1 or 3) as (N, H, W, 3); grey is repeated."""
+    if pixels.ndim == 3:
+        pixels = pixels[..., None]
+    return np.repeat(pixels, 3, axis=3) if pixels.shape[3] == 1 else pixels
