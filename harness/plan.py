@@ -105,7 +105,11 @@ class _Builder:
     def cells(self) -> Iterator[Cell]:
         """Every cell of the grid, rows outermost."""
         labelled = self._dataset(self.study.labelled, 0, "evaluation images")
-        data = {(c.id, seed): self._dataset(c.data, seed, f"condition '{c.id}'")
+        total = self._total()
+        if self.problems:  # the source itself: asking every condition would repeat it
+            return
+        data = {(c.id, seed): self._dataset({**c.data, "size": c.data["size"] or total}, seed,
+                                            f"condition '{c.id}'")
                 for c in self.study.conditions for seed in self.study.seeds}
         if self.problems or labelled is None:
             return
@@ -122,8 +126,32 @@ class _Builder:
         try:
             return dataset(spec, seed, self._datasets)
         except UserError as error:
-            self.problems.extend(f"{what}: {line}" for line in str(error).splitlines())
+            known = {problem.split(": ", 1)[1] for problem in self.problems}
+            self.problems.extend(f"{what}: {line}" for line in str(error).splitlines()
+                                 if line not in known)
             return None
+
+    def _total(self) -> int | None:
+        """The largest total that every condition can have, where the configuration names none.
+
+        Found by bisection: if a control can be satisfied at some total, it can at any smaller one.
+        """
+        open_ = [c for c in self.study.conditions if c.data["size"] is None]
+        whole = [self._dataset({**c.data, "controls": {}}, 0, f"condition '{c.id}'") for c in open_]
+        if not open_ or self.problems:
+            return None
+        low, high = 1, min(int(spec["images"]) for spec in whole if spec)
+        while low < high:
+            middle = (low + high + 1) // 2
+            fits = all(self._fits({**c.data, "size": middle}) for c in open_)
+            low, high = (middle, high) if fits else (low, middle - 1)
+        return low
+
+    def _fits(self, spec: Mapping[str, Any]) -> bool:
+        try:
+            return all(dataset(spec, seed, self._datasets) for seed in self.study.seeds)
+        except UserError:
+            return False
 
     def _row_cells(self, row: Row, condition: Condition, seed: int, data: Any,
                    labelled: Mapping[str, Any]) -> Iterator[Cell]:
