@@ -262,11 +262,11 @@ def test_image_modes_become_rgb(tmp_path: Path) -> None:
     Image.fromarray(np.full((20, 20), 65535, np.uint16)).save(where / "b_deep.png")
     Image.new("P", (20, 20)).save(where / "c_palette.png")
     Image.new("L", (20, 20), 7).save(where / "d_grey.png")
-    source = datasets.open_source(folder_spec(root))
-    listed = [path.name for path in source._listing("train").files]  # type: ignore[attr-defined]
+    source: Any = datasets.open_source(folder_spec(root))
+    listed = [path.name for path in source._listing("train").files]
     ids = np.array([listed.index(name) for name in
                     ("a_clear.png", "b_deep.png", "c_palette.png", "d_grey.png")])
-    values = source.decode("train", ids)[:, 0, 0].tolist()  # type: ignore[attr-defined]
+    values = source.decode("train", ids)[:, 0, 0].tolist()
     assert values == [[255] * 3, [255] * 3, [0] * 3, [7] * 3]
 
 
@@ -290,8 +290,8 @@ def test_absent_data_shows_the_tree_and_the_command(tmp_path: Path, name: str) -
 
 def test_cifar_through_a_stand_in_for_torchvision(tmp_path: Path,
                                                   monkeypatch: pytest.MonkeyPatch) -> None:
-    source = SOURCES["cifar10"](path=tmp_path)
-    for name in source.files:  # type: ignore[attr-defined]
+    source: Any = SOURCES["cifar10"](path=tmp_path)
+    for name in source.files:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
 
@@ -316,8 +316,8 @@ def test_cifar_through_a_stand_in_for_torchvision(tmp_path: Path,
 @pytest.mark.parametrize(("name", "kind", "side"), [("stl10", "STL10", 96), ("svhn", "SVHN", 32)])
 def test_stl10_and_svhn_through_stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                           name: str, kind: str, side: int) -> None:
-    source = SOURCES[name](path=tmp_path, image_size=4)
-    declared = source.declared  # type: ignore[attr-defined]
+    source: Any = SOURCES[name](path=tmp_path, image_size=4)
+    declared = source.declared
 
     def opened(root: str, split: str, download: bool) -> types.SimpleNamespace:
         sizes = np.broadcast_to(declared[split], 10)
@@ -351,11 +351,11 @@ def test_fashion_mnist_reads_both_layouts_and_refuses_damage(tmp_path: Path) -> 
     packed.write_bytes(packed.read_bytes()[:-20])
     with pytest.raises(OSError, match="is damaged"):
         read_idx(packed)
-    source = SOURCES["fashion_mnist"](path=tmp_path)
+    source: Any = SOURCES["fashion_mnist"](path=tmp_path)
     (tmp_path / "FashionMNIST" / "raw").mkdir(parents=True)
     (tmp_path / "train-images-idx3-ubyte.gz").touch()
     (tmp_path / "FashionMNIST" / "raw" / "train-labels-idx1-ubyte").touch()
-    assert source.missing() == ["t10k-images-idx3-ubyte",  # type: ignore[attr-defined]
+    assert source.missing() == ["t10k-images-idx3-ubyte",
                                 "t10k-labels-idx1-ubyte"]
 
 
