@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import browser
+import pytest
+import synthetic
+
+from harness import figures
+from harness.html import markup, page
+from harness.measured import Measured, read
+from harness.tables import build_tables
+
+HOSTILE = """<script>alert(1)</script>"'&</td></script><!-- ]]>"""
+
+
+def measured(tmp_path: Path, hostile: bool = False) -> Measured:
+    plan = synthetic.study(methods=("simclr", "moclr", "dnc", "random_init"))
+    frame = synthetic.fail(plan, synthetic.records(plan), "moclr", "uncurated", [1])
+    if hostile:
+        plan.update({name: HOSTILE for name in ("title", "caption", "note", "command",
+                                                "data_label")})
+        plan["methods"][0]["label"] = plan["conditions"][0]["label"] = HOSTILE
+        for failure in plan["failures"]:
+            failure["cause"] = failure["rerun"] = HOSTILE
+        frame[["method_label", "hardware", "git_commit"]] = HOSTILE
+    return read(synthetic.write(tmp_path, plan, frame))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    return measured(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def document(study: Measured) -> str:
+    tables = build_tables(study)
+    return page(study, tables, figures.draw_all(study, tables))
+
+
+class Tree(HTMLParser):
+    """Elements in order, with a check that every one is closed."""
+
+    VOID = {"meta", "br", "link", "img", "input", "use", "path"}
+
+    def __init__(self, document: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(document)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def test_the_page_is_well_formed_and_says_where_things_are(document: str) -> None:
+    tree = Tree(document)
+    for landmark in ("header", "nav", "main", "footer", "h1"):
+        assert len(tree.all(landmark)) == 1
+    levels = [int(name[1]) for name, _ in tree.elements if re.fullmatch("h[1-6]", name)]
+    assert len(levels) > 5 and all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False))
+    headers = tree.all("th")
+    assert len(headers) > 20 and all(h.get("scope") in ("row", "col") for h in headers)
+    ids = [a["id"] for _, a in tree.elements if a.get("id")]
+    assert len(ids) == len(set(ids)) > 50
+    targets = [a["href"] or "" for a in tree.all("a") if (a["href"] or "").startswith("#")]
+    assert len(targets) > 4 and all(target[1:] in ids for target in targets)
+
+
+def test_nothing_is_asked_of_a_network(document: str) -> None:
+    outside = re.findall(r"""(?:src|href|url\()\s*=?\s*["']?(?!#|data:)([a-z]+:[^"')\s]+)""",
+                         document)
+    assert outside == []
+    assert "default-src 'none'" in document
+
+
+def test_references_inside_figures_lead_somewhere(document: str) -> None:
+    svgs = re.findall(r"<svg.*?</svg>", document, re.DOTALL)
+    assert len(svgs) == 2
+    for svg in svgs:
+        ids = set(re.findall(r'\bid="([^"]+)"', svg))
+        used = set(re.findall(r'href="#([^"]+)"', svg)) | set(re.findall(r"url\(#([^)]+)\)", svg))
+        assert len(used) > 10 and used <= ids
+        assert 'role="img"' in svg and "var(--ink)" in svg and "#1f2328" not in svg
+
+
+def test_every_number_is_a_button_to_its_runs(study: Measured, document: str) -> None:
+    tables = build_tables(study)
+    cells = [cell for table in tables for cell in table.cells.values()]
+    buttons = [b for b in Tree(document).all("button") if b.get("class") == "cell"]
+    assert len(buttons) == sum(not cell.estimate.missing for cell in cells) > 100
+    block = re.search(r'<script type="application/json" id="data">(.*?)</script>', document)
+    assert block
+    data = json.loads(block.group(1))
+    seed, key = (data["fields"].index(name) for name in ("Seed", "Evaluation key"))
+    cell = tables[0].cells["dnc", "uncurated"]
+    button = next(b for b in buttons if b["data-title"] == "DnC, uncurated: "
+                  "Linear balanced accuracy")
+    runs = [pair.split(":") for pair in (button["data-runs"] or "").split()]
+    found = [data["strings"][data["columns"][key][int(run)]] for run, _ in runs]
+    assert found == list(cell.keys)
+    assert [data["strings"][data["columns"][seed][int(run)]] for run, _ in runs] == ["0", "1", "2"]
+    assert [float(value) for _, value in runs] == pytest.approx([100 * v for v in cell.values],
+                                                                abs=0.006)
+
+
+def test_the_records_can_be_taken_out_again(study: Measured, document: str) -> None:
+    links = {a["download"]: a["href"] or "" for a in Tree(document).all("a") if "download" in a}
+    assert len(links) == 1 + 2 * len(build_tables(study))
+    content = base64.b64decode(links["records.csv"].split(",", 1)[1]).decode()
+    assert len(content.splitlines()) == len(study.records) + 1
+
+
+def test_failures_stand_with_cause_and_command(document: str) -> None:
+    text = " ".join(Tree(document).text)
+    assert "loss is NaN at step 412 of 780" in text
+    assert "grid.methods=[moclr]" in text
+
+
+def test_the_same_study_gives_the_same_bytes(study: Measured) -> None:
+    tables = build_tables(study)
+    assert page(study, tables, {}) == page(study, tables, {})
+
+
+def test_names_cannot_become_markup(tmp_path: Path) -> None:
+    study = measured(tmp_path, hostile=True)
+    tables = build_tables(study)
+    document = page(study, tables, figures.draw_all(study, tables[:1]))
+    tree = Tree(document)
+    assert len(tree.all("script")) == 2
+    assert "alert(1)" in " ".join(tree.text)
+
+
+def test_markup() -> None:
+    assert markup.tag("a", markup.text("<&>"), href='"', cls="x", hidden=True, title=None) == (
+        '<a class="x" href="&quot;" hidden>&lt;&amp;&gt;</a>')
+    assert "<" not in markup.embed({"a": "</script><!--"})
+    big = markup.download("all", "all.csv", "x" * 2_000_000)
+    assert 'download="all.csv.gz"' in big and len(big) < 10_000
+
+
+@pytest.fixture(scope="module")
+def tab(document: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Page]:
+    if not browser.executable():
+        pytest.skip("Chromium is not installed")
+    folder = tmp_path_factory.mktemp("chromium")
+    (folder / "report.html").write_text(document, encoding="utf-8")
+    with browser.browser(folder / "profile") as tab:
+        tab.open(folder / "report.html")
+        yield tab
+
+
+def test_chromium_shows_runs_by_keyboard_and_reports_no_error(tab: browser.Page) -> None:
+    tab.run("document.querySelector('button.cell').focus()")
+    tab.press("Enter")
+    assert tab.run("document.getElementById('runs').open")
+    shown = tab.run("document.getElementById('runs').innerText")
+    for part in ("SimCLR, curated", "Evaluation key", "Hardware", "Git commit", "Images seen",
+                 "Data fingerprint", "python -m harness.sweep"):
+        assert part in shown
+    assert tab.run("document.querySelectorAll('#runs tbody tr').length") == 3
+    tab.press("Escape")
+    assert not tab.run("document.getElementById('runs').open")
+    assert tab.run("document.activeElement.className") == "cell"
+    assert tab.errors() == []
+    assert [url for url in tab.requests() if not url.startswith("file:")] == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_chromium_contrast(tab: browser.Page, scheme: str) -> None:
+    tab.scheme(scheme)
+    pairs: list[Any] = tab.run("""(() => {
+      const lum = (c) => { const v = c.match(/[\\d.]+/g).slice(0, 3).map((x) => {
+        x /= 255; return x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4; });
+        return 0.2126 * v[0] + 0.7152 * v[1] + 0.0722 * v[2]; };
+      const back = (e) => { for (; e; e = e.parentElement) {
+        const c = getComputedStyle(e).backgroundColor;
+        if (c !== "rgba(0, 0, 0, 0)") return c; } return "rgb(255, 255, 255)"; };
+      return [...document.querySelectorAll("main *, header *, nav *, footer *")]
+        .filter((e) => !e.closest("svg") && [...e.childNodes].some(
+          (n) => n.nodeType === 3 && n.textContent.trim()))
+        .map((e) => { const a = lum(getComputedStyle(e).color), b = lum(back(e));
+          return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), e.outerHTML.slice(0, 80)]; });
+    })()""")
+    assert len(pairs) > 200
+    assert [pair for pair in pairs if pair[0] < 4.5] == []
+
+
+def test_chromium_fits_narrow_screens_and_paper(tab: browser.Page, tmp_path: Path) -> None:
+    tab.picture(tmp_path / "narrow.png", width=380)
+    assert tab.run("document.documentElement.scrollWidth <= innerWidth")
+    assert (tmp_path / "narrow.png").stat().st_size > 10_000
+    pdf = tab.pdf()
+    assert pdf.startswith(b"%PDF") and pdf.count(b"/Type /Page\n") >= 2
