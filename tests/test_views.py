@@ -177,7 +177,8 @@ def test_a_view_of_an_image_depends_on_its_place_in_the_batch_not_on_the_parts()
     whole = views.apply(batch, view, generator(), 32)
     assert len(views._parts(batch, 32)) == 3
     drawn = views.Draws(*(row[100:101] for row in views.draw(150, generator())))
-    one = views._matrix(batch[100:101], view, drawn, 32)
+    one = torch.empty(1, 3, 32, 32)
+    views._matrix(batch[100:101], view, drawn, one)
     torch.testing.assert_close(whole[100:101], one, atol=1e-5, rtol=0)
 
 
@@ -230,3 +231,12 @@ def test_recipes_hold_the_published_numbers() -> None:
     assert (t.brightness, t.contrast, t.saturation, t.hue) == (0.4, 0.4, 0.2, 0.1)
     assert recipes.RECIPES["simclr"].blur_p == 0.5 and recipes.RECIPES["simclr_cifar"].blur_p == 0
     assert geometry.kernel_size(224) == 23 and geometry.kernel_size(30) == 3
+
+
+def test_low_precision_is_the_rounded_full_one() -> None:
+    batch = images(40)
+    for name in ("byol_t_prime", "simclr"):
+        view = recipes.RECIPES[name]
+        full = views.apply(batch, view, generator(), 32)
+        low = views.apply(batch, view, generator(), 32, dtype=torch.bfloat16)
+        assert torch.equal(full.bfloat16(), low)
