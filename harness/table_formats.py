@@ -68,8 +68,10 @@ def terminal(table: Table, width: int = 100, repeat: bool = True) -> Group:
         _grid(table, block, texts) for block in _blocks(columns, width - label - 4)
     ]
     parts.append(Text(table.legend, style="dim"))
-    parts += [Text(f"[{note.mark}] {one_line(note.text)} Run again: {one_line(note.rerun)}",
-                   style="yellow") for note in table.footnotes if repeat]
+    for note in table.footnotes if repeat else ():
+        parts.append(Text(f"[{note.mark}] {one_line(note.text)} Run again:", style="yellow"))
+        # on a line of its own and never broken: it is there to be copied
+        parts.append(Text(f"    {one_line(note.rerun)}", no_wrap=True, overflow="ignore"))
     return Group(Text(table.title, style="bold"), *parts)
 
 

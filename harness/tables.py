@@ -6,6 +6,7 @@ footnote with the cause and the command that fills it. `harness.table_formats` w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -82,27 +83,29 @@ class Table:
 
 @dataclass
 class Footnotes:
-    """Collects the reasons for missing values; equal reasons share one mark."""
+    """Collects the reasons for missing values; equal causes share one mark."""
 
     measured: Measured
     evaluation: str
-    reasons: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    reasons: dict[str, tuple[list[str], list[str]]] = field(default_factory=dict)
 
     def marks(self, method: Method, condition: Condition, have: Sequence[int]) -> tuple[str, ...]:
         """The marks of the planned seeds that `have` lacks."""
         planned = self.measured.planned.get((method.id, condition.id, self.evaluation), [])
         if len(planned) == len(have):  # nearly all of them: skip the sets
             return ()
-        lacking: dict[tuple[str, str], list[int]] = {}
+        lacking: dict[str, list[int]] = {}
         for seed in sorted(set(planned) - set(have)):
-            lacking.setdefault(self._reason(method, condition, seed), []).append(seed)
-        for reason, seeds in lacking.items():
+            cause, rerun = self._reason(method, condition, seed)
+            lacking.setdefault(cause, []).append(seed)
+            reruns = self.reasons.setdefault(cause, ([], []))[1]
+            reruns += [rerun] * (rerun not in reruns)
+        for cause, seeds in lacking.items():
             place = f"{method.label}, {condition.label}, {plural('seed', seeds)}"
-            places = self.reasons.setdefault(reason, [])
-            if place not in places:
-                places.append(place)
+            places = self.reasons[cause][0]
+            places += [place] * (place not in places)
         order = list(self.reasons)
-        return tuple(mark(order.index(reason)) for reason in lacking)
+        return tuple(mark(order.index(cause)) for cause in lacking)
 
     def _reason(self, method: Method, condition: Condition, seed: int) -> tuple[str, str]:
         failure = self.measured.failures.get((method.id, condition.id, seed, self.evaluation))
@@ -113,9 +116,29 @@ class Footnotes:
     def lines(self) -> tuple[Footnote, ...]:
         """Every footnote, in order of appearance."""
         return tuple(
-            Footnote(mark(i), f"{'; '.join(places)}: {cause}.", rerun)
-            for i, ((cause, rerun), places) in enumerate(self.reasons.items())
+            Footnote(mark(i), f"{'; '.join(places)}: {cause}.", merged(reruns))
+            for i, (cause, (places, reruns)) in enumerate(self.reasons.items())
         )
+
+
+def merged(commands: Sequence[str]) -> str:
+    """One command for several that differ in `grid.methods=[...]` and `grid.seeds=[...]` only.
+
+    It may name cells that are done; those are not run again. Others are joined by "; ".
+    """
+    lists: dict[str, dict[str, None]] = {}
+
+    def collect(match: re.Match[str]) -> str:
+        found = lists.setdefault(match[1], {})
+        found.update(dict.fromkeys(filter(None, match[2].split(","))))
+        return f"{match[1]}=[]"
+
+    pattern = re.compile(r"(?<!\S)(grid\.(?:methods|seeds))=\[([^\]\s]*)\]")
+    bare = {pattern.sub(collect, command) for command in commands}
+    if len(bare) != 1:
+        return "; ".join(commands)
+    return re.sub(r"(grid\.(?:methods|seeds))=\[\]",
+                  lambda match: f"{match[1]}=[{','.join(lists[match[1]])}]", bare.pop())
 
 
 def mark(index: int) -> str:

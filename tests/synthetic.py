@@ -113,7 +113,7 @@ def fail(plan: dict[str, Any], frame: pd.DataFrame, method: str, condition: str,
                 "stage_key": key("pretrain", method, condition, cell["seed"]),
                 "cause": "loss is NaN at step 412 of 780 (pretrain)",
                 "rerun": f"python -m harness.sweep grid={plan['grid']} scale=laptop "
-                         f"grid.methods=[{method}]",
+                         f"grid.methods=[{method}] grid.seeds=[{cell['seed']}]",
             })
     gone = ((frame["method"] == method) & (frame["condition"] == condition)
             & frame["seed"].isin(list(seeds)))

@@ -34,7 +34,9 @@ def drawn(study: Measured) -> Any:
 
     with figures.style():
         make = curve if study.study.figure == "curve" else gap
-        figure = make(study.study, *build_tables(study)[:2])
+        tables = [t for t in build_tables(study) if (t.evaluation, t.metric) == ("linear",
+                                                                                 "balanced")]
+        figure = make(study.study, *(tables if len(tables) == 2 else (tables[0], None)))
         figure.canvas.draw()
         return figure
 
@@ -91,6 +93,8 @@ CASES: dict[str, dict[str, Any]] = {
     "four conditions": {"conditions": [
         *synthetic.GAP, {"id": "lt", "label": "long tail, factor 100", "level": None, "role": None},
         {"id": "nd", "label": "near duplicates", "level": None, "role": "uncurated"}]},
+    "one condition": {"conditions": synthetic.GAP[:1]},
+    "one level": CURVE | {"conditions": synthetic.LEVELS[:1]},
     "many": {"methods": (*synthetic.TRUTH, *(f"method_{i}" for i in range(9)))},
 }
 

@@ -16,7 +16,7 @@ from harness.errors import UserError
 from harness.measured import Measured, parse_study, read, read_study
 from harness.statistics import paired
 from harness.table_formats import escape_latex, escape_markdown, latex, markdown, terminal, tidy_csv
-from harness.tables import Table, build_tables, mark, significantly_best
+from harness.tables import Table, build_tables, mark, merged, significantly_best
 
 HOSTILE = r"""a & b_1 % $x$ #2 {y} \z ~ ^ <b>|"q"' `c` ± α é 中 [l](u) *i*"""
 
@@ -87,7 +87,7 @@ def test_missing_and_failed_cells_are_named_and_never_averaged(tmp_path: Path) -
     assert len(reasons) == 2
     failed = reasons[table.cells["byol", "uncurated"].marks[0]]
     assert "seeds 1, 2" in failed.text and "NaN at step 412" in failed.text
-    assert failed.rerun.endswith("grid.methods=[byol]")
+    assert failed.rerun.endswith("grid.methods=[byol] grid.seeds=[1,2]")
     waiting = reasons[table.cells["simclr", "curated"].marks[0]]
     assert "not run yet" in waiting.text and waiting.rerun == plan["command"]
     for text in (shown(table), markdown(table), latex(table), tidy_csv(table)):
@@ -152,6 +152,15 @@ def test_escapes() -> None:
     assert escape_latex("a_b & 50%\n$") == r"a\_b \& 50\% \$"
     assert escape_markdown("a|b_c*<i>\n`") == r"a\|b\_c\*&lt;i>" + r" \`"
     assert [mark(i) for i in (0, 25, 26, 27)] == ["a", "z", "aa", "ab"]
+
+
+def test_commands_merge_when_only_rows_and_seeds_differ() -> None:
+    commands = [f"run a=1 grid.methods=[{row}] grid.seeds=[{seed}]"
+                for row, seed in (("x", 0), ("y", 0), ("x", 2))]
+    assert merged(commands) == "run a=1 grid.methods=[x,y] grid.seeds=[0,2]"
+    assert merged(commands[:1]) == commands[0]
+    assert merged(["run a=1", "run a=2"]) == "run a=1; run a=2"
+    assert merged(["run $x`y` grid.methods=[]"]) == "run $x`y` grid.methods=[]"
 
 
 def hostile(tmp_path: Path) -> list[Table]:

@@ -21,10 +21,10 @@ from harness.html.markup import (
     tag,
     text,
 )
-from harness.measured import EVALUATION_LABELS, Measured, describe
+from harness.measured import EVALUATION_LABELS, Failure, Measured, describe
 from harness.statistics import p_text
 from harness.table_formats import equals, latex, tidy_csv
-from harness.tables import Cell, Table, capital
+from harness.tables import Cell, Table, capital, merged
 
 # What the runs behind a cell show, with the words for it; one row per evaluation of one encoder.
 RUN_FIELDS = {
@@ -205,18 +205,26 @@ def failures(content: Content) -> Section | None:
         return None
     methods = {m.id: m.label for m in study.methods}
     conditions = {c.id: c.label for c in study.conditions}
-    evaluations: dict[tuple[str, str, int, str, str], list[str]] = {}
-    for f in study.failures:
-        evaluations.setdefault((f.method, f.condition, f.seed, f.cause, f.rerun), []).append(
-            EVALUATION_LABELS.get(f.evaluation, f.evaluation))
-    seeds: dict[tuple[str, str, str, str, str], list[int]] = {}
-    for (method, condition, seed, cause, rerun), names in evaluations.items():
-        seeds.setdefault((method, condition, ", ".join(names), cause, rerun), []).append(seed)
-    rows = [[text(methods.get(method, method)), text(conditions.get(condition, condition)),
-             text(", ".join(map(str, found))), text(names), text(cause), command(rerun)]
-            for (method, condition, names, cause, rerun), found in seeds.items()]
-    head = map(text, ("Method", "Condition", "Seeds", "Evaluations", "Cause", "Run again"))
+    groups: dict[tuple[str, str, str], list[Failure]] = {}
+    for failure in study.failures:
+        groups.setdefault((failure.method, failure.condition, failure.cause), []).append(failure)
+    rows = []
+    for (method, condition, cause), found in groups.items():
+        rows.append([text(methods.get(method, method)),
+                     text(conditions.get(condition, condition)), text(_which(found)),
+                     text(cause), command(merged(list(dict.fromkeys(f.rerun for f in found))))])
+    head = map(text, ("Method", "Condition", "Seeds", "Cause", "Run again"))
     return Section("failures", "Failures", table(head, rows, "Cells without a number"))
+
+
+def _which(found: Sequence[Failure]) -> str:
+    """"0, 1 (linear, kNN)", or every pair when not all evaluations of a seed failed."""
+    seeds = dict.fromkeys(str(f.seed) for f in found)
+    names = dict.fromkeys(EVALUATION_LABELS.get(f.evaluation, f.evaluation) for f in found)
+    if len(found) == len(seeds) * len(names):
+        return f"{', '.join(seeds)} ({', '.join(names)})"
+    return ", ".join(f"{f.seed} ({EVALUATION_LABELS.get(f.evaluation, f.evaluation)})"
+                     for f in found)
 
 
 def downloads(content: Content) -> Section:
