@@ -16,7 +16,7 @@ from . import schema
 from .config import merged
 from .errors import Problems, UserError, unknown
 from .evaluation import evaluation
-from .stages import Stage, in_order
+from .stages import Stage, canonical, in_order
 from .store import Store
 from .study import Condition, Row, Study, dataset
 
@@ -101,6 +101,7 @@ class _Builder:
         self.class_counts: dict[tuple[str, int], tuple[int, ...]] = {}
         self._datasets: dict[str, Any] = {}
         self._memo: dict[Any, Stage] = {}
+        self._settings: dict[Any, Any] = {}
 
     def cells(self) -> Iterator[Cell]:
         """Every cell of the grid, rows outermost."""
@@ -191,6 +192,13 @@ class _Builder:
     def _options(self, spec: MethodSpec, row: Row,
                  given: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Defaults < the scale < the row's variant < method.NAME.option=... < the recipe."""
+        key = ("options", spec.name, row.id, canonical(dict(given or {})))
+        if key not in self._settings:
+            self._settings[key] = self._resolve_options(spec, row, given)
+        return dict(self._settings[key])
+
+    def _resolve_options(self, spec: MethodSpec, row: Row,
+                         given: Mapping[str, Any] | None) -> dict[str, Any]:
         config = self.study.config
         scale = (config["scale"].get("methods") or {}).get(spec.name) or {}
         own = row.options if spec.name == row.spec.name else {}
@@ -202,6 +210,13 @@ class _Builder:
         return resolved
 
     def _training(self, method: str, row: Row) -> dict[str, Any]:
+        """The training settings of a method in a row: the scale's < the method's < the row's."""
+        key = ("training", method, row.id)
+        if key not in self._settings:
+            self._settings[key] = self._resolve_training(method, row)
+        return dict(self._settings[key])
+
+    def _resolve_training(self, method: str, row: Row) -> dict[str, Any]:
         scale = self.study.config["scale"]
         own = ((scale.get("methods") or {}).get(method) or {}).get("training")
         problems: list[str] = []

@@ -90,6 +90,8 @@ def _sweep(study: Any, settings: dict[str, Any], command: str) -> int:
     if settings["repair"]:
         _repair(store)
     plan = make_plan(study, store)
+    for note in _overruled(study, command):
+        print(note, file=sys.stderr)
     progress.print_plan(plan, price(plan, store, settings["workers"]))
     if settings["dry_run"]:
         return 0
@@ -105,6 +107,22 @@ def _sweep(study: Any, settings: dict[str, Any], command: str) -> int:
     if outcome.interrupted:
         raise KeyboardInterrupt
     return _finish(plan, store, outcome, command)
+
+
+def _overruled(study: Any, command: str) -> list[str]:
+    """A training setting of the command line that a method's own setting keeps from it."""
+    notes = []
+    for word in shlex.split(command):
+        key = word.partition("=")[0]
+        if not key.startswith("scale.training."):
+            continue
+        setting = key.rpartition(".")[2]
+        own = [name for name, entry in (study.config["scale"].get("methods") or {}).items()
+               if setting in ((entry or {}).get("training") or {})]
+        if own:
+            notes.append(f"note: {key} does not reach {', '.join(own)}, which have their own: set "
+                         f"scale.methods.{own[0]}.training.{setting}=VALUE as well")
+    return notes
 
 
 def _finish(plan: Any, store: Any, outcome: Any, command: str) -> int:
