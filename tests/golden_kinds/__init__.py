@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from golden_kinds import cancellation, contrastive, grouping, optimisers, peers, waiting
+from golden_kinds import cancellation, contrastive, grouping, optimisers, peers, protocols, waiting
 from golden_kinds.compare import KINDS, PENDING
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "grouping",
     "optimisers",
     "peers",
+    "protocols",
     "waiting",
 ]
