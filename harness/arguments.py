@@ -13,7 +13,7 @@ RESULTS = "results"
 
 
 def parse(arguments: list[str], defaults: Mapping[str, str], door: str) -> dict[str, str]:
-    """`key=value` arguments over their defaults; UserError names what is unknown or has no value."""
+    """`key=value` arguments over their defaults; UserError names what is not understood."""
     options = dict(defaults)
     for argument in arguments:
         name, equals, value = argument.partition("=")

@@ -15,7 +15,7 @@ from .errors import Problems, UserError, unknown
 
 CONF = Path(__file__).parent / "conf"
 GROUPS = ("grid", "scale", "launcher", "data")
-# Mappings whose keys the user chooses: below them any name is composed, and checked where it is used.
+# Mappings whose keys the user chooses: any name below them is composed, then checked at its use.
 OPEN = ("method", "data.options", "data.roles", "grid.variants", "scale.methods", "scale.views",
         "scale.backbone", "scale.roles", "grid.axis", "scale.size", "scale.evaluations",
         "launcher.slurm")

@@ -173,7 +173,7 @@ def _loss_and_gradients(trial: _Trial) -> Result:
     total = sum(loss.values()) if isinstance(loss, dict) else loss
     if not isinstance(total, Tensor) or total.ndim or not torch.isfinite(total):
         return Result(name, False, f"loss {total}")
-    total.backward()  # type: ignore[no-untyped-call]  # torch does not type it
+    total.backward()
     encoder = dict(method.encoder.named_parameters())
     silent = [n for n, p in encoder.items() if p.grad is None or not p.grad.abs().sum() > 0]
     leaks = [n for n, p in method.named_parameters() if not p.requires_grad and p.grad is not None]

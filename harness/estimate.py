@@ -40,7 +40,7 @@ def price(plan: Plan, store: Store, workers: int) -> Price:
         return Price(None, None, None, rates.count)
     work = sum(known)
     wall = max(work / workers, _longest(plan.todo, seconds)) if known else 0.0
-    disk = sum(size for size in sizes if size is not None)
+    disk = int(sum(size for size in sizes if size is not None))
     return Price(work, wall, disk, rates.count)
 
 

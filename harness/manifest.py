@@ -9,8 +9,6 @@ from .plan import Cell, Plan
 from .stages import in_order
 from .store import write_json
 
-SHOTS = ("many", "medium", "few")
-
 
 def write(plan: Plan, command: str, failed: Mapping[str, str]) -> None:
     """Write `study.json` into the study's folder."""
@@ -61,21 +59,15 @@ def _ancestry(plan: Plan) -> dict[str, list[list[str]]]:
     return encoders
 
 
-def shots(plan: Plan, seed: int) -> dict[str, list[int]]:
-    """Classes by thirds of rank in the most imbalanced condition of the study with this seed.
+def shots(plan: Plan, seed: int) -> list[int]:
+    """Images of each class in the most imbalanced condition of the study with this seed.
 
-    One grouping for all conditions, so that "few" names the same classes in each of them; the
-    remainder goes to "many" (SDCLR's rule for CIFAR). Empty when every condition is balanced.
+    Classes are grouped into many, medium and few by these counts in all conditions, so that "few"
+    names the same classes in each of them. Empty when every condition is balanced.
     """
     counts = [c for (_, s), c in plan.class_counts.items() if s == seed and min(c) > 0]
     skewed = max(counts, key=lambda c: max(c) / min(c), default=())
-    if not skewed or max(skewed) - min(skewed) <= 1:
-        return {}
-    rank = sorted(range(len(skewed)), key=lambda label: (-skewed[label], label))
-    third = len(rank) // 3
-    parts = (rank[:len(rank) - 2 * third], rank[len(rank) - 2 * third:len(rank) - third],
-             rank[len(rank) - third:])
-    return dict(zip(SHOTS, map(sorted, parts), strict=True))
+    return list(skewed) if skewed and max(skewed) - min(skewed) > 1 else []
 
 
 def failures(plan: Plan, command: str, failed: Mapping[str, str]) -> list[dict[str, Any]]:

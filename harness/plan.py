@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from methods.recipe import Cluster, Pretrain
 from methods.options import resolve
+from methods.recipe import Cluster, Pretrain
 from methods.registry import MethodSpec, load_recipe
 
 from . import schema
@@ -114,9 +114,9 @@ class _Builder:
                 for c in self.study.conditions for seed in self.study.seeds}
         if self.problems or labelled is None:
             return
-        for (condition, seed), spec in data.items():
+        for place, spec in data.items():
             assert spec is not None
-            self.class_counts[condition, seed] = tuple(spec["class_counts"])
+            self.class_counts[place] = tuple(spec["class_counts"])
         for row in self.study.rows:
             for condition in self.study.conditions:
                 for seed in self.study.seeds:

@@ -1,4 +1,4 @@
-"""What a sweep says while it plans, runs and ends. A terminal gets a live view, a log gets lines."""
+"""What a sweep says while it plans, runs and ends: a live view on a terminal, lines in a log."""
 
 from __future__ import annotations
 

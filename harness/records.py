@@ -8,11 +8,12 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import Failure
+from .evaluation.shots import shot_accuracies
 from .store import Store, read_json, write_atomic
 
 if TYPE_CHECKING:
@@ -81,7 +82,9 @@ class _Reader:
             **self._encoder(cell["pretrain_key"]),
         }
         values = {name: metrics[name] for name in METRICS}
-        values |= shot_accuracy(metrics["per_class"], self.study["shots"].get(str(cell["seed"]), {}))
+        counts = self.study["shots"].get(str(cell["seed"]))
+        if counts:
+            values |= shot_accuracies(metrics["per_class"], counts)
         return [{**shared, "metric": name, "value": value} for name, value in values.items()]
 
     def _evaluation(self, key: str) -> dict[str, Any]:
@@ -126,14 +129,3 @@ def _protocol(stage: Mapping[str, Any]) -> str:
     from .stages import digest
 
     return digest([stage["revision"], stage["params"]])[:12]
-
-
-def shot_accuracy(per_class: Sequence[float | None],
-                  shots: Mapping[str, Sequence[int]]) -> dict[str, float]:
-    """Mean accuracy over the classes of each group; classes without test images are left out."""
-    found = {}
-    for name, classes in shots.items():
-        values = [v for label in classes if (v := per_class[label]) is not None]
-        if values:
-            found[name] = math.fsum(values) / len(values)
-    return found

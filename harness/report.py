@@ -119,7 +119,8 @@ def _show(measured: Measured, tables: list[Table], console: Console, style: str)
     said: tuple[Footnote, ...] = ()
     for table in headline:
         if style == "terminal":
-            console.print(terminal(table, console.width, repeat=table.footnotes != said), "")
+            shown = terminal(table, console.width, repeat=table.footnotes != said)
+            console.print(shown, "", crop=False)  # a command may be longer than a line
             said = table.footnotes
         else:
             console.out(WRITERS[style][1](table), end="", highlight=False)

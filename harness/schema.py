@@ -3,6 +3,7 @@ options (types, ranges, choices, "did you mean")."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -89,5 +90,5 @@ def seeds(value: Any, where: str, problems: list[str]) -> list[int]:
 
 
 def _repeated(values: Iterable[Any]) -> list[Any]:
-    seen: set[Any] = set()
-    return [value for value in values if value in seen or seen.add(value)]
+    counts = Counter(values)
+    return [value for value, number in counts.items() if number > 1]

@@ -86,7 +86,8 @@ def _print(folder: Path, state: Mapping[str, Any]) -> None:
     full = sum(states[cell["key"]] == "done" for cell in cells)
     print(f"  {full} of {len(cells)} cells have a number")
     for key, owner in state["running"].items():
-        print(f"running: {kinds[key]} {key[:12]} on {owner.get('host')}, process {owner.get('pid')}")
+        place = f"{owner.get('host')}, process {owner.get('pid')}"
+        print(f"running: {kinds[key]} {key[:12]} on {place}")
     causes = Counter(failure["cause"] for failure in state["failed"].values())
     for cause, number in causes.most_common():
         keys = [key for key, failure in state["failed"].items() if failure["cause"] == cause]

@@ -1,7 +1,7 @@
 """A study: the grid of a configuration with every name resolved and every value checked.
 
-Rows are methods (or variants of one), columns are conditions of the data, and a cell is one row, one
-condition, one seed and one evaluation. Nothing here reads an image or imports torch.
+Rows are methods (or variants of one), columns are conditions of the data, and a cell is one row,
+one condition, one seed and one evaluation. Nothing here reads an image or imports torch.
 """
 
 from __future__ import annotations
@@ -142,8 +142,9 @@ def _row(name: str, spec: MethodSpec, variant: dict[str, Any], labels: Mapping[s
     label = str(variant.pop("label", labels.get(name, name)))
     budget = variant.pop("budget", 1.0)
     reference = bool(variant.pop("reference", not spec.trainable or "labels" in spec.needs))
-    row = Row(name, label, spec, budget, schema.mapping(variant.pop("options", {}), where, problems),
-              schema.mapping(variant.pop("training", {}), where, problems), reference)
+    options = schema.mapping(variant.pop("options", {}), where, problems)
+    training = schema.mapping(variant.pop("training", {}), where, problems)
+    row = Row(name, label, spec, budget, options, training, reference)
     _, found = resolve(spec.options, row.options, f"{where}.options")
     problems.extend(found)
     if not isinstance(budget, (int, float)) or not 0 < budget <= 1:
@@ -193,7 +194,7 @@ def _data(config: Mapping[str, Any], role: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _size(sizes: Any, scale: str) -> int | None:
-    """`data.size` is one number, or one for each scale; None: the largest that every condition has."""
+    """`data.size`: a number, or one for each scale; None: the largest that all conditions have."""
     return sizes.get(scale) if isinstance(sizes, Mapping) else sizes
 
 
@@ -205,7 +206,8 @@ def _labelled(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _evaluations(config: Mapping[str, Any], problems: list[str]) -> dict[str, Mapping[str, Any]]:
-    found, known = {}, evaluations()
+    found: dict[str, Mapping[str, Any]] = {}
+    known = evaluations()
     for name in schema.names(config["grid"]["evaluations"], "grid.evaluations", problems):
         if name not in known:
             problems.append(str(unknown("evaluation", name, known, "grid.evaluations")))

@@ -127,10 +127,10 @@ def _overruled(study: Any, command: str) -> list[str]:
 
 def _finish(plan: Any, store: Any, outcome: Any, command: str) -> int:
     """Collect, report, and say what failed and how to run just that again."""
-    from . import manifest, progress
-    from .records import collect
     from rich.console import Console
 
+    from . import manifest, progress
+    from .records import collect
     from .report import write_report
 
     manifest.write(plan, command, {**outcome.failed, **outcome.blocked})

@@ -1,6 +1,6 @@
 """A worker process: does one stage at a time, as told on its standard input.
 
-Protocol, one JSON object a line. In: {"stage": {...}, "inputs": {role: {"kind", "key"}}, "devices": ...}
+Protocol, one JSON object a line. In: {"stage": {...}, "inputs": {role: {"kind", "key"}}}
 Out: {"event": "ready" | "progress" | "done" | "busy" | "failed" | "interrupted", "key": ..., ...}.
 Standard output is the protocol's alone: what libraries print goes to the log. When standard input
 closes (the sweep is gone), the worker checkpoints and ends.
