@@ -34,7 +34,7 @@ def one(tables: list[Table], name: str) -> Table:
 
 def shown(table: Table, width: int = 100) -> str:
     console = Console(width=width, file=io.StringIO(), color_system=None)
-    console.print(terminal(table, width))
+    console.print(terminal(table, width), crop=False)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -137,6 +137,14 @@ def test_a_narrow_terminal_never_cuts_a_number(tmp_path: Path, width: int) -> No
         text = shown(table, width)
         assert "\u2026" not in text
         assert text.count("(n=3)") == len(table.cells)
+
+
+def test_commands_in_the_terminal_are_never_broken(tmp_path: Path) -> None:
+    plan = synthetic.study()
+    frame = synthetic.fail(plan, synthetic.records(plan), "dnc", "curated", [0])
+    table = build_tables(read(synthetic.write(tmp_path, plan, frame)))[0]
+    assert len(table.footnotes[0].rerun) > 60
+    assert table.footnotes[0].rerun in shown(table, 60)
 
 
 def test_latex_carries_its_provenance(tmp_path: Path) -> None:
