@@ -36,6 +36,12 @@ class MoCoV2(Method):
         momentum: float = option(0.999, at_least=0, at_most=1, source="released main_moco.py")
         queue_size: int = option(65536, at_least=1, source="released main_moco.py")
         head: str = option("mlp", choices=("mlp", "linear"), source="released README.md, --mlp")
+        key_splits: int = option(
+            1,
+            at_least=1,
+            help="shuffling BN on one device; 8 imitates the released 8 GPUs",
+            source="arXiv 1911.05722, section 3.3",
+        )
         hidden_dim: int = option(2048, at_least=1, source="released builder.py: the feature width")
         output_dim: int = option(128, at_least=1, source="released main_moco.py")
 
@@ -47,11 +53,18 @@ class MoCoV2(Method):
                 f"option 'queue_size' {config.queue_size} is smaller than the batch of"
                 f" {info.batch_size}: raise it or lower the batch size"
             )
+        if config.key_splits > info.batch_size // 2:
+            raise ValueError(
+                f"option 'key_splits' {config.key_splits} leaves parts of fewer than 2 images of a"
+                f" batch of {info.batch_size}: lower it"
+            )
         hidden = [config.hidden_dim] if config.head == "mlp" else []
         self.projector = mlp([info.feature_dim, *hidden, config.output_dim], norm=False)
         queue = Queue(config.queue_size, config.output_dim)
         online = (self.backbone, self.projector)
-        self.instance = QueueBranch(online, queue, config.temperature, config.momentum)
+        self.instance = QueueBranch(
+            online, queue, config.temperature, config.momentum, splits=config.key_splits
+        )
 
     def loss(self, batch: Batch) -> Tensor:
         """Return InfoNCE of the first view against the second's key and the queue (Eq. 1)."""

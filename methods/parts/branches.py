@@ -26,11 +26,12 @@ class QueueBranch(nn.Module):
         temperature: float,
         momentum: float,
         average_first: bool = True,
+        splits: int = 1,
     ) -> None:
         """Copy the online modules into the key encoder.
 
         It moves before the keys are computed, as in the released MoCo, or (`average_first=False`)
-        after the optimiser step, as in CMC and CLD's CIFAR code.
+        after the optimiser step, as in CMC and CLD's CIFAR code. `splits`: see `encode`.
         """
         super().__init__()
         self.key_encoder = Momentum(*online)
@@ -38,7 +39,21 @@ class QueueBranch(nn.Module):
         self.temperature = temperature
         self.momentum = momentum
         self.average_first = average_first
+        self.splits = splits
         self._keys: Tensor | None = None
+
+    def encode(self, key_view: Tensor) -> Tensor:
+        """Return the unit keys (N, D) of images (N, 3, H, W).
+
+        With `splits` > 1 the images are shuffled and pass in that many parts, each with BatchNorm
+        statistics of its own: MoCo's shuffling BN (section 3.3), which several devices give by
+        themselves. Statistics that queries and keys share tell them which keys are theirs.
+        """
+        if self.splits == 1:
+            return unit(self.key_encoder(key_view))
+        order = torch.randperm(len(key_view), device=key_view.device)
+        parts = [self.key_encoder(part) for part in key_view[order].tensor_split(self.splits)]
+        return unit(torch.cat(parts))[order.argsort()]
 
     def loss(self, queries: Sequence[Tensor], key_view: Tensor) -> Tensor:
         """Return the mean over the queries' InfoNCE; the queries are computed before this call.
@@ -48,7 +63,7 @@ class QueueBranch(nn.Module):
         """
         if self.average_first:
             self.key_encoder.update(self.momentum)
-        keys_ND = unit(self.key_encoder(key_view)).to(self.queue.rows.dtype)
+        keys_ND = self.encode(key_view).to(self.queue.rows.dtype)
         self._keys = keys_ND
         rows = self.queue.rows
         terms = [queue_nce(q_ND, keys_ND, rows, self.temperature) for q_ND in queries]
