@@ -12,13 +12,13 @@ records.parquet the records are collected from the store first.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import UserError, door, unknown
+from harness import arguments
+from harness.errors import door, unknown
+from harness.store import write_atomic
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from harness.measured import Measured
     from harness.tables import Footnote, Table
 
-DEFAULTS = {"grid": "", "scale": "laptop", "results": "results", "format": "terminal",
+DEFAULTS = {"grid": "", "scale": "laptop", "results": arguments.RESULTS, "format": "terminal",
             "figures": "true"}
 FORMATS = ("terminal", "markdown", "latex", "csv")
-BOOLEANS = {"true": True, "false": False}
 
 
 def main(argv: list[str]) -> int:
     """Parse `key=value` arguments, write the report, return the exit code."""
-    if {"-h", "--help"} & set(argv):
+    if arguments.wants_help(argv):
         print(__doc__)
         return 0
     options = parse(argv)
-    folder = find(Path(options["results"]), options["grid"], options["scale"])
+    figures = arguments.boolean("figures", options["figures"], "harness.report")
+    folder = arguments.find(Path(options["results"]), options["grid"], options["scale"])
     from rich.console import Console
 
-    written = write_report(folder, Console(highlight=False), figures=BOOLEANS[options["figures"]],
+    written = write_report(folder, Console(highlight=False), figures=figures,
                            style=options["format"])
     if options["format"] == "terminal":
         print(f"{len(written)} files written; open {(folder / 'report.html').resolve()}")
@@ -50,33 +50,10 @@ def main(argv: list[str]) -> int:
 
 def parse(argv: list[str]) -> dict[str, str]:
     """`key=value` arguments over their defaults; UserError names what is unknown or wrong."""
-    options = dict(DEFAULTS)
-    for argument in argv:
-        name, equals, value = argument.partition("=")
-        if name not in DEFAULTS:
-            raise unknown("argument", name, DEFAULTS, "harness.report")
-        if not equals or not value:
-            raise UserError(f"harness.report: '{argument}' has no value; write {name}=VALUE")
-        options[name] = value
+    options = arguments.parse(argv, DEFAULTS, "harness.report")
     if options["format"] not in FORMATS:
         raise unknown("format", options["format"], FORMATS, "harness.report")
-    if options["figures"] not in BOOLEANS:
-        raise unknown("value of figures", options["figures"], BOOLEANS, "harness.report")
     return options
-
-
-def find(results: Path, grid: str, scale: str) -> Path:
-    """The folder of a study; UserError lists the studies that exist."""
-    if not results.is_dir():
-        raise UserError(f"{results} is no folder; name the store's root with results=DIR")
-    studies = sorted(p.parent.name for p in results.glob("*/study.json"))
-    if not grid:
-        raise UserError(f"no grid is named; write grid=NAME (in {results}: "
-                        f"{', '.join(studies) or 'no study yet'})")
-    name = f"{grid}-{scale}"
-    if name not in studies:
-        raise unknown("study", name, studies, str(results))
-    return results / name
 
 
 def write_report(folder: Path, console: Console | None = None, *, figures: bool = True,
@@ -143,24 +120,9 @@ def write_all(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
     """Write files below `folder`, each by a temporary sibling and one rename."""
     paths = []
     for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, content)
-        paths.append(path)
+        write_atomic(folder / name, content)
+        paths.append(folder / name)
     return paths
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Replace `path` by `content`; a reader sees the old file or the new one, never half of it."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)  # mkstemp makes it private, a report is to be read
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 run = door(main)

@@ -127,16 +127,14 @@ def _overruled(study: Any, command: str) -> list[str]:
 
 def _finish(plan: Any, store: Any, outcome: Any, command: str) -> int:
     """Collect, report, and say what failed and how to run just that again."""
-    from rich.console import Console
-
     from . import manifest, progress
     from .records import collect
     from .report import write_report
 
-    manifest.write(plan, command, {**outcome.failed, **outcome.blocked})
     frame, damaged = collect(plan.study.folder)
+    manifest.write(plan, command, {**outcome.blocked, **outcome.failed, **damaged})
     if not frame.empty:
-        write_report(plan.study.folder, Console())
+        write_report(plan.study.folder)
     failed = progress.print_failures(plan, outcome, damaged)
     return 1 if failed else 0
 

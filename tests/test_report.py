@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import synthetic
 
-from harness import report
+from harness import report, store
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -121,13 +121,13 @@ def test_missing_records_are_collected(results: Path, monkeypatch: pytest.Monkey
 
 def test_writing_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.txt"
-    report.write_atomic(path, b"old")
+    store.write_atomic(path, b"old")
 
     def broken(*_: object) -> None:
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "replace", broken)
     with pytest.raises(OSError, match="disk full"):
-        report.write_atomic(path, b"new")
+        store.write_atomic(path, b"new")
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
     assert path.stat().st_mode & 0o777 == 0o644
