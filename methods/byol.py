@@ -23,7 +23,9 @@ from methods.registry import register
 class BYOL(TwoBranch):
     """Predict the target network's projection of the other view; no negatives."""
 
-    paper = "Bootstrap Your Own Latent: A New Approach to Self-Supervised Learning, 2006.07733"
+    paper = (
+        "Bootstrap Your Own Latent: A New Approach to Self-Supervised Learning, arXiv 2006.07733"
+    )
     views = ("byol_t", "byol_t_prime")
     keeps = ("ema",)
 

@@ -32,7 +32,10 @@ def cross_level(g_ND: Tensor, centroids_KD: Tensor, labels_N: Tensor, temperatur
 class CLD(Method):
     """Tell images apart, and tell the groups of the batch apart across views."""
 
-    paper = "Unsupervised Feature Learning by Cross-Level Instance-Group Discrimination, 2008.03813"
+    paper = (
+        "Unsupervised Feature Learning by Cross-Level Instance-Group Discrimination,"
+        " arXiv 2008.03813"
+    )
     views: tuple[str, ...] = ("cld_a_plus", "cld_a_plus", "cld_a_plus")
     keeps = ("ema", "queue")
 

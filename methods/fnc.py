@@ -46,7 +46,10 @@ def cancelled_nce(
 class FNC(SimCLR):
     """Find the negatives that look like the anchor's image, and attract them or leave them out."""
 
-    paper = "Boosting Contrastive Self-Supervised Learning with False Negative Cancellation"
+    paper = (
+        "Boosting Contrastive Self-Supervised Learning with False Negative Cancellation,"
+        " arXiv 2011.11765"
+    )
     keeps = ("ema", "memory")
     memory: Tensor
 
@@ -78,9 +81,7 @@ class FNC(SimCLR):
         if config.score_views == "support" and not config.support_size:
             raise ValueError("fnc: score_views='support' needs support_size >= 1")
         if rows < self.anchors * info.batch_size:
-            raise ValueError(
-                f"fnc: memory_multiplier {multiplier} < {self.anchors} views; raise it"
-            )
+            raise ValueError(f"fnc: memory_multiplier {multiplier} < {self.anchors} views: too few")
         if config.top_k > rows:
             raise ValueError(f"fnc: top_k {config.top_k} exceeds the {rows} candidates; lower it")
         if multiplier:

@@ -39,7 +39,9 @@ def noise_contrastive(p_N1K: Tensor, noise: float) -> Tensor:
 class NPID(Method):
     """Tell every image from all others by its row in a memory bank."""
 
-    paper = "Unsupervised Feature Learning via Non-Parametric Instance Discrimination, 1805.01978"
+    paper = (
+        "Unsupervised Feature Learning via Non-Parametric Instance Discrimination, arXiv 1805.01978"
+    )
     views = ("moco_v1",)
     keeps = ("bank",)
     normaliser: Tensor

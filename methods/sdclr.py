@@ -51,6 +51,7 @@ class SDCLR(SimCLR):
                 self.pruned.get_parameter(name).requires_grad_(False)
             if isinstance(module, nn.Conv2d):
                 self.convolutions.append(f"{place}.weight".lstrip("."))
+        self.renew()
 
     def loss(self, batch: Batch) -> Tensor:
         """Return NT-Xent between one view in the network and the other in the pruned one."""

@@ -25,7 +25,9 @@ from methods.registry import register
 class SimCLR(Method):
     """Two views of an image attract, all others in the batch repel."""
 
-    paper = "A Simple Framework for Contrastive Learning of Visual Representations, 2002.05709"
+    paper = (
+        "A Simple Framework for Contrastive Learning of Visual Representations, arXiv 2002.05709"
+    )
     views: tuple[str, ...] = ("simclr", "simclr")
 
     @dataclass(frozen=True)

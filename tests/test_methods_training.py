@@ -204,7 +204,7 @@ def test_groups_beyond_the_batch_are_warned_of() -> None:
     [
         ("mocov2", {"queue_size": BATCH - 1}, "raise it or lower the batch size"),
         ("fnc", {"top_k": 20 * BATCH}, "exceeds the 256 candidates; lower it"),
-        ("fnc", {"memory_multiplier": 4}, "< 10 views; raise it"),
+        ("fnc", {"memory_multiplier": 4}, "< 10 views: too few"),
         ("fnc", {"score_views": "support", "support_size": 0}, "needs support_size >= 1"),
         ("distil", {"teachers": "base"}, "needs 0 experts, got 2"),
     ],
