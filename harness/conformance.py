@@ -30,7 +30,7 @@ COLLAPSED = 1e-3
 # Small versions of options that papers set for a million images, where a method has them.
 SMALL = {"hidden_dim": 64, "output_dim": 32, "queue_size": 4 * BATCH, "memory_multiplier": 12,
          "support_size": 2, "top_k": 4, "groups": 4, "clusters": 4, "prototypes": 16,
-         "num_prototypes": 16}
+         "num_prototypes": 16, "prune": 0.3}
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,10 @@ from typing import Any
 
 from . import config as configuration
 from .errors import Problems, UserError, door
+from .store import sha256, write_json
+
+# Checksums of what the report was made from: figures and page take 5 s, and are kept if they hold.
+STAMP = ".made-from.json"
 
 OPTIONS = """
 arguments are KEY=VALUE:
@@ -129,14 +133,29 @@ def _finish(plan: Any, store: Any, outcome: Any, command: str) -> int:
     """Collect, report, and say what failed and how to run just that again."""
     from . import manifest, progress
     from .records import collect
-    from .report import write_report
+    from .report import show_report, write_report
 
-    frame, damaged = collect(plan.study.folder)
+    folder = plan.study.folder
+    frame, damaged = collect(folder)
     manifest.write(plan, command, {**outcome.blocked, **outcome.failed, **damaged})
-    if not frame.empty:
-        write_report(plan.study.folder)
+    made_from = [sha256(folder / name) for name in ("study.json", "records.parquet")]
+    if frame.empty:
+        print("no record yet, so no table")
+    elif _stamp(folder) == made_from:
+        show_report(folder)
+    else:
+        write_report(folder)
+        write_json(folder / STAMP, made_from)
     failed = progress.print_failures(plan, outcome, damaged)
     return 1 if failed else 0
+
+
+def _stamp(folder: Path) -> list[str] | None:
+    """What the report that lies in `folder` was made from; None if there is none."""
+    from .store import read_json
+
+    whole = all((folder / name).exists() for name in (STAMP, "report.html", "figures", "tables"))
+    return read_json(folder / STAMP) if whole else None
 
 
 def _fetch(study: Any) -> None:
