@@ -6,12 +6,16 @@ Exit codes of every door: 0 all done, 1 something failed while running, 2 the re
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import sys
 from collections.abc import Callable, Iterable
 
 from methods import options as options_module
+
+# What is wrong with a place, not with the program: no space, over quota, read-only, no permission.
+PLACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class UserError(ValueError):
@@ -62,6 +66,18 @@ def _exit_code(main: Callable[[list[str]], int]) -> int:
         # the reader (head, less) went away: silence the flush at exit as well
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in PLACE_ERRORS:
+            raise
+        return _say(Failure(place(error)), 1)
+
+
+def place(error: OSError) -> str:
+    """One line for an error of the file system: what, where, the remedy."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return (f"{error.strerror}: {error.filename or 'the results folder'}; "
+            f"{'free some space' if full else 'make it writable'}, then run the same command "
+            "again: what is done is kept")
 
 
 def _say(error: Exception, code: int) -> int:

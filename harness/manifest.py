@@ -73,7 +73,8 @@ def shots(plan: Plan, seed: int) -> list[int]:
 def failures(plan: Plan, command: str, failed: Mapping[str, str]) -> list[dict[str, Any]]:
     """Every cell that a failed stage leaves empty, with the cause and how to run just it again.
 
-    `failed` maps a stage's key to its cause, or to the key of the stage that it waited for.
+    `failed` maps a stage's key to its cause, or to the key of the stage that it waited for. The
+    command is the whole grid's, since it runs again just what is missing.
     """
     found = []
     for cell in plan.cells:
@@ -82,14 +83,6 @@ def failures(plan: Plan, command: str, failed: Mapping[str, str]) -> list[dict[s
                 found.append({
                     "method": cell.row.id, "condition": cell.condition.id, "seed": cell.seed,
                     "evaluation": cell.evaluation, "stage_key": stage.key, "kind": stage.kind,
-                    "cause": failed[stage.key],
-                    "rerun": rerun(plan, command, [cell.row.id], [cell.seed])})
+                    "cause": failed[stage.key], "rerun": command})
                 break
     return found
-
-
-def rerun(plan: Plan, command: str, rows: list[str], seeds: list[int]) -> str:
-    """The command that runs only these rows and seeds again."""
-    words = [w for w in command.split(" ") if not w.startswith(("grid.methods=", "grid.seeds="))]
-    return " ".join([*words, f"grid.methods=[{','.join(rows)}]",
-                     f"grid.seeds=[{','.join(map(str, seeds))}]"])

@@ -15,7 +15,6 @@ from rich.table import Table
 
 from .estimate import Price
 from .launch.inline import Outcome
-from .manifest import rerun
 from .plan import Plan
 from .stages import Stage, in_order
 
@@ -34,6 +33,8 @@ def print_plan(plan: Plan, cost: Price) -> None:
         print(f"  shared: {number} pre-trainings are computed once for {' and '.join(rows)}")
     if plan.todo:
         print(f"  estimate: {_price(cost)}")
+        if cost.wall_seconds is None:
+            print(f"  the scale says: {study.config['scale']['takes']}")
 
 
 def _shared(plan: Plan) -> Counter[tuple[str, ...]]:
@@ -55,8 +56,9 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def print_failures(plan: Plan, outcome: Outcome, damaged: Mapping[str, str]) -> bool:
-    """Say what failed, grouped by cause, with the command to run just that again."""
+def print_failures(plan: Plan, outcome: Outcome, damaged: Mapping[str, str],
+                   command: str) -> bool:
+    """Say what failed, grouped by cause, with the command that runs just that again."""
     bad = {**outcome.failed, **damaged}
     if not bad:
         return False
@@ -66,19 +68,13 @@ def print_failures(plan: Plan, outcome: Outcome, damaged: Mapping[str, str]) -> 
         waiting = sum(1 for root in outcome.blocked.values() if root in keys)
         cells = [c for c in plan.cells if any(s.key in keys for s in in_order([c.stage]))]
         rows = list(dict.fromkeys(cell.row.id for cell in cells))
-        seeds = sorted({cell.seed for cell in cells})
         kinds = Counter(stages[key].kind for key in keys if key in stages)
         what = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
         after = f", {waiting} stages that need them not run" if waiting else ""
-        print(f"failed: {number} stages ({what}) of {', '.join(rows)}: {cause}{after}\n"
-              f"  run just these again: {rerun(plan, plan_command(), rows, seeds)}",
+        print(f"failed: {number} stages ({what}) of {', '.join(rows)}: {cause}{after}",
               file=sys.stderr)
+    print(f"run just these again (all else is paid for): {command}", file=sys.stderr)
     return True
-
-
-def plan_command() -> str:
-    """This process's command line as a user types it."""
-    return "python -m harness.sweep " + " ".join(sys.argv[1:])
 
 
 class Progress:

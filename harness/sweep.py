@@ -146,7 +146,8 @@ def _finish(plan: Any, store: Any, outcome: Any, command: str) -> int:
     else:
         write_report(folder)
         write_json(folder / STAMP, made_from)
-    failed = progress.print_failures(plan, outcome, damaged)
+    print(f"report: {folder / 'report.html'} (with tables/, figures/ and records.parquet)")
+    failed = progress.print_failures(plan, outcome, damaged, command)
     return 1 if failed else 0
 
 

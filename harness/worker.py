@@ -19,8 +19,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from .errors import Failure
-from .store import Store, explain, now
+from .errors import PLACE_ERRORS, Failure, place
+from .store import Store, now
 
 MEASURED = ("seconds", "images_per_second", "peak_memory_mb")
 # After the sweep is gone or asked us to stop: this long for a checkpoint, then the process ends.
@@ -118,9 +118,8 @@ class Worker:
 def describe(error: BaseException) -> str:
     """One line for a person: what went wrong and, where we know it, the remedy."""
     text = " ".join(str(error).split())
-    if isinstance(error, OSError) and error.strerror:
-        remedy = "; free some space, then run the same command again" if error.errno == 28 else ""
-        return f"{explain(error)}: {error.filename or 'the store'}{remedy}"
+    if isinstance(error, OSError) and error.errno in PLACE_ERRORS:
+        return place(error)
     if isinstance(error, (Failure, ValueError, FloatingPointError)):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

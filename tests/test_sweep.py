@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -173,7 +174,7 @@ def test_a_failure_costs_its_own_cells_only(tmp_path: Path) -> None:
     done = sweep(tmp_path / "r", "grid.methods=[random_init,broken,simclr]", f"plugins=[{plugin}]")
     assert done.returncode == 1
     assert "loss became nan at step 1 of" in done.stderr and "Traceback" not in done.stderr
-    assert "run just these again: python -m harness.sweep" in done.stderr
+    assert "run just these again (all else is paid for): python -m harness.sweep" in done.stderr
     study = json.loads((tmp_path / "r/curation_gap-smoke/study.json").read_text())
     assert {f["method"] for f in study["failures"]} == {"broken"}
     filled = {c["method"] for c in study["cells"] if list(
@@ -196,6 +197,43 @@ def test_a_damaged_artifact_is_named_and_mended(tmp_path: Path) -> None:
     assert mended.returncode == 0, mended.stderr
     assert contents(tmp_path) == before
     assert len(list((tmp_path / "store/quarantine").iterdir())) == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MB: room for some artifacts of the small grid, not for all."""
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(tmp_path)],
+                      capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_full_disk_loses_nothing(finished: Path, small_disk: Path) -> None:
+    full = sweep(small_disk)
+    assert full.returncode == 1
+    assert "No space left on device" in full.stderr and "Traceback" not in full.stderr
+    assert "free some space" in full.stderr
+    kept = contents(small_disk)
+    assert kept and kept.items() <= contents(finished).items()
+    subprocess.run(["mount", "-o", "remount,size=500m", str(small_disk)], check=True)
+    again = sweep(small_disk)
+    assert again.returncode == 0, again.stderr
+    assert contents(small_disk) == contents(finished)
+
+
+def test_a_read_only_store_is_the_users_to_mend(small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    done = sweep(small_disk)
+    assert done.returncode == 2 and "choose another place with results=DIR" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store/version.json").write_text('{"store": 0}')
+    done = sweep(tmp_path)
+    assert done.returncode == 2 and "this store has version 0" in done.stderr
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
