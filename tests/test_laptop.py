@@ -1,4 +1,4 @@
-"""The default study, whole: every method must have learnt. Minutes, so it is among the slow tests."""
+"""The default study, whole: every method must have learnt. Minutes, so it is marked slow."""
 
 from __future__ import annotations
 
