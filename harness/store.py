@@ -2,7 +2,7 @@
 
     <root>/version.json
     <root>/<kind>/<k2>/<key>/     stage.json metrics.json record.json SHA256SUMS *.safetensors *.npy
-    <root>/work/<key>/            an artifact in the making, owned by whoever holds the claim
+    <root>/work/<key>.<random>/   an artifact in the making
     <root>/checkpoints/<key>/     survives a kill; removed when the stage is committed
     <root>/claims/<key>.json      owner and heartbeat
     <root>/failures/<key>.json    why the last attempt failed
@@ -19,13 +19,15 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from .claims import Claim, take
+from .claims import Claim, is_alive, take
 from .errors import Failure, UserError
 from .stages import REVISIONS, Stage
 
@@ -142,12 +144,24 @@ class Store:
                 keys.update(entry.name for entry in _entries(Path(bucket.path)))
         return keys
 
-    def work(self, key: str) -> Path:
-        """An empty folder for the artifact in the making; call it only under a claim."""
-        folder = self.root / "work" / key
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        return folder
+    @contextmanager
+    def work(self, key: str) -> Iterator[Path]:
+        """An empty folder of our own for the artifact in the making; what is left of it is removed.
+
+        Committing renames it away. After a failure it is gone too, and with it what filled a disk.
+        """
+        folder = Path(tempfile.mkdtemp(prefix=f"{key}.", dir=self.root / "work"))
+        folder.chmod(0o777 & ~_umask())
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def sweep_up(self) -> None:
+        """Remove what killed workers left in the making; that of living ones is not touched."""
+        for entry in _entries(self.root / "work"):
+            if not is_alive(self.root / "claims" / f"{entry.name.split('.')[0]}.json"):
+                shutil.rmtree(entry.path, ignore_errors=True)
 
     def checkpoints(self, key: str) -> Path:
         """Where a stage keeps what it needs to resume."""
@@ -172,7 +186,7 @@ class Store:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            shutil.rmtree(work)  # another worker was first: the same key, so the same content
+            # another worker was first: the same key, so the same content
         _fsync_folder(target.parent)
         shutil.rmtree(self.checkpoints(key), ignore_errors=True)
         (self.root / "failures" / f"{key}.json").unlink(missing_ok=True)
@@ -231,6 +245,13 @@ def _entries(folder: Path) -> Iterable[os.DirEntry[str]]:
             return list(entries)
     except FileNotFoundError:
         return []
+
+
+def _umask() -> int:
+    """The process's mask of permissions, which mkdtemp ignores: artifacts are to be shared."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _write_sums(folder: Path) -> None:

@@ -100,6 +100,7 @@ def _sweep(study: Any, settings: dict[str, Any], command: str) -> int:
     if settings["dry_run"]:
         return 0
     store = Store.open(root)
+    store.sweep_up()
     manifest.write(plan, command, {})
     _fetch(study)
     with progress.Progress(plan) as shown:

@@ -85,7 +85,7 @@ class Worker:
             self.store.verify(parent["kind"], parent["key"])
             folders[role] = self.store.folder(parent["kind"], parent["key"])
         key = stage["key"]
-        work, checkpoints = self.store.work(key), self.store.checkpoints(key)
+        checkpoints = self.store.checkpoints(key)
         checkpoints.mkdir(parents=True, exist_ok=True)
         context = execute.Context(
             device=_device(self.settings["device"]),
@@ -98,12 +98,13 @@ class Worker:
             stop=self.stopping.is_set,
         )
         started = time.monotonic()
-        result = execute.RUN[stage["kind"]](dict(stage), folders, work, context)
-        measured = {name: result.pop(name) for name in MEASURED if name in result}
-        record = {**self.settings["provenance"], **measured, "created": now(),
-                  "stage_seconds": time.monotonic() - started,
-                  "hardware": hardware(context.device), "versions": versions()}
-        self.store.commit(stage, work, result, record)
+        with self.store.work(key) as work:
+            result = execute.RUN[stage["kind"]](dict(stage), folders, work, context)
+            measured = {name: result.pop(name) for name in MEASURED if name in result}
+            record = {**self.settings["provenance"], **measured, "created": now(),
+                      "stage_seconds": time.monotonic() - started,
+                      "hardware": hardware(context.device), "versions": versions()}
+            self.store.commit(stage, work, result, record)
 
     def _failed(self, stage: Mapping[str, Any], error: Exception) -> None:
         cause = describe(error)

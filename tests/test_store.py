@@ -16,9 +16,9 @@ STAGE = Stage("evaluate", {"evaluation": "knn"}).to_json()
 
 
 def commit(store: Store, value: float = 0.5, stage: dict[str, Any] = STAGE) -> Path:
-    work = store.work(stage["key"])
-    (work / "scores.npy").write_bytes(b"scores")
-    return store.commit(stage, work, {"top1": value}, {"seconds": 1.0})
+    with store.work(stage["key"]) as work:
+        (work / "scores.npy").write_bytes(b"scores")
+        return store.commit(stage, work, {"top1": value}, {"seconds": 1.0})
 
 
 def test_commit_makes_a_complete_verified_artifact(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_commit_makes_a_complete_verified_artifact(tmp_path: Path) -> None:
     assert store.committed() == {STAGE["key"]} and store.has("evaluate", STAGE["key"])
     store.verify("evaluate", STAGE["key"])
     assert json.loads((folder / "metrics.json").read_text()) == {"top1": 0.5}
-    assert not (tmp_path / "work" / STAGE["key"]).exists()
+    assert not list((tmp_path / "work").iterdir())
 
 
 def test_checksums_are_in_the_format_of_sha256sum(tmp_path: Path) -> None:
@@ -89,10 +89,21 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_leaves_no_half_artifact(full_disk: Path) -> None:
     store = Store.open(full_disk)
-    work = store.work(STAGE["key"])
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left"), store.work(STAGE["key"]) as work:
         (work / "big.npy").write_bytes(b"x" * (1 << 20))
         store.commit(STAGE, work, {}, {})
-    assert store.committed() == set()
+    assert store.committed() == set() and not list((full_disk / "work").iterdir())
     store.fail(STAGE["key"], {"cause": "x" * (1 << 20)})  # cannot be written, and must not raise
-    assert commit(store).is_dir()  # once the work folder is emptied there is room again
+    assert commit(store).is_dir()  # there is room again
+
+
+def test_what_a_killed_worker_left_is_swept_up_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    dead, living = (tmp_path / "work" / f"{name}.x" for name in ("dead", "living"))
+    dead.mkdir()
+    living.mkdir()
+    claim = store.claim("living")
+    assert claim is not None
+    with claim:
+        store.sweep_up()
+        assert living.exists() and not dead.exists()
