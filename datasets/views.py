@@ -47,13 +47,15 @@ def draw(batch: int, generator: torch.Generator) -> Draws:
 
 
 def apply(images: Tensor, view: View, generator: torch.Generator, size: int, *,
-          dtype: torch.dtype = torch.float32) -> Tensor:
+          dtype: torch.dtype = torch.float32, part: tuple[int, int] = (0, 1)) -> Tensor:
     """One view of every image.
 
     images: uint8 (B, H, W, 3) on any device; generator: on the CPU. Returns (B, 3, size, size),
     normalised, channels_last, on the device of `images`; arithmetic is float32 whatever `dtype`.
+    part: (i, W), the images are the i-th of W equal parts of a batch and look as in the whole one:
+    the numbers are drawn for all of it.
     """
-    drawn = draw(len(images), generator)
+    drawn = _drawn_for(len(images), part, generator)
     make = _matrix if view.colour == "matrix" else _sequential
     out = torch.empty((len(images), 3, size, size), dtype=dtype, device=images.device,
                       memory_format=torch.channels_last)
@@ -62,6 +64,12 @@ def apply(images: Tensor, view: View, generator: torch.Generator, size: int, *,
         mask = geometry.erase_mask(drawn.erase, size) & _coin(drawn, 5, view.erase_p, 4)
         out = out.masked_fill_(mask.to(out.device), 0.0)
     return out
+
+
+def _drawn_for(count: int, part: tuple[int, int], generator: torch.Generator) -> Draws:
+    """The numbers of `count` images, which are the part[0]-th of part[1] parts of a batch."""
+    drawn = draw(count * part[1], generator)
+    return Draws(*(numbers.narrow(0, count * part[0], count) for numbers in drawn))
 
 
 def _parts(images: Tensor, size: int) -> list[slice]:

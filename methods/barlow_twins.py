@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from methods.base import Batch, Info, Method
 from methods.options import option
+from methods.parts.distributed import total, world
 from methods.parts.heads import mlp
 from methods.parts.losses import full_precision
 from methods.parts.moments import off_diagonal
@@ -22,7 +23,7 @@ from methods.registry import register
 @full_precision
 def redundancy(z1_ND: Tensor, z2_ND: Tensor) -> tuple[Tensor, Tensor]:
     """Return both sums of Eq. 1: of (1 - C_ii)^2 and of C_ij^2, C the cross-correlation."""
-    correlation_DD = z1_ND.T @ z2_ND / len(z1_ND)
+    correlation_DD = total(z1_ND.T @ z2_ND) / (len(z1_ND) * world())
     on = (correlation_DD.diagonal() - 1).square().sum()
     return on, off_diagonal(correlation_DD).square().sum()
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from methods.base import Batch, Info
 from methods.options import option
+from methods.parts.distributed import gather, mine, rank_rows, world
 from methods.parts.ema import Momentum
 from methods.parts.losses import full_precision, unit
 from methods.parts.selection import candidate_scores, top_k_mask
@@ -26,17 +27,16 @@ from methods.simclr import SimCLR
 def cancelled_nce(
     z_ABD: Tensor, keys_MD: Tensor, false_BM: Tensor, temperature: float, eliminate: bool
 ) -> Tensor:
-    """Return the loss (A, B) of every anchor; the first A B keys are the batch's own views."""
+    """Return the loss (A, B) of every anchor; first come the A views of all ranks' images."""
     views, number = z_ABD.shape[:2]
     logits = z_ABD.flatten(0, 1) @ keys_MD.T / temperature
-    batch = logits[:, : views * number].unflatten(1, (views, number))
+    batch = mine(logits[:, : views * number * world()].unflatten(1, (views, -1)), dim=2)
     same_BAA = batch.unflatten(0, (views, number)).diagonal(dim1=1, dim2=3).permute(2, 0, 1)
     positive_AB = (same_BAA.sum(dim=2) - same_BAA.diagonal(dim1=1, dim2=2)).T
-    # An anchor's own column is no candidate.
-    logits = logits.fill_diagonal_(-1e9).unflatten(0, (views, number))
+    own = rank_rows(number, views, logits.device)[:, None]  # an anchor is no candidate of its own
+    logits = logits.scatter_(1, own, -1e9).unflatten(0, (views, number))
     if eliminate:  # Eq. 2
-        logits = logits.masked_fill(false_BM, -torch.inf)
-        return logits.logsumexp(dim=2) - positive_AB / (views - 1)
+        return logits.masked_fill(false_BM, -torch.inf).logsumexp(dim=2) - positive_AB / (views - 1)
     # Eq. 3: false negatives stay in the denominator; with A views its 1 + |F| is A - 1 + |F|.
     found_AB = logits.masked_fill(~false_BM, 0).sum(dim=2)
     return logits.logsumexp(dim=2) - (positive_AB + found_AB) / (views - 1 + false_BM.sum(dim=1))
@@ -101,12 +101,12 @@ class FNC(SimCLR):
         z = self._embed(batch.views[: self.anchors])
         if config.memory_multiplier:
             seen = self._norm(self.target(torch.cat(batch.views)))
-            keys = torch.cat([seen[: len(z)].to(self.memory), self.memory])[: len(self.memory)]
-            self.memory = keys
+            new = gather(seen[: len(z)].to(self.memory), self.anchors)
+            keys = self.memory = torch.cat([new, self.memory])[: len(self.memory)]
         else:
             with torch.no_grad():
                 rest = [self._embed(batch.views[self.anchors :])] if not config.multi_crop else []
-            seen, keys = torch.cat([z.detach(), *rest]), z
+            seen, keys = torch.cat([z.detach(), *rest]), gather(z, self.anchors)
         seen_VBD = seen.unflatten(0, (-1, number))[2 if config.score_views == "support" else 0 :]
         scores = candidate_scores(seen_VBD, keys.detach(), config.aggregate, self.anchors)
         false = top_k_mask(scores, config.top_k, config.threshold)

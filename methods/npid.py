@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from methods.base import Batch, Info, Method
 from methods.options import option
 from methods.parts.branches import BankBranch
+from methods.parts.distributed import mine, total, world
 from methods.parts.heads import mlp
 from methods.parts.losses import full_precision, unit
 from methods.parts.stores import Bank
@@ -68,8 +69,8 @@ class NPID(Method):
 
     def draw(self, index_N: Tensor) -> Tensor:
         """Return the bank rows to compare with (N, 1 + K): the image's own, then uniform noise."""
-        shape = (len(index_N), self.config.negatives)
-        noise = torch.randint(self.info.num_images, shape, device=index_N.device)
+        shape = (len(index_N) * world(), self.config.negatives)
+        noise = mine(torch.randint(self.info.num_images, shape, device=index_N.device))
         return torch.cat([index_N[:, None], noise], dim=1)
 
     def loss(self, batch: Batch) -> Tensor:
@@ -83,7 +84,7 @@ class NPID(Method):
     def _nce(self, x_ND: Tensor, index_N: Tensor) -> Tensor:
         rows = self.instance.bank.rows[self.draw(index_N)]
         scores = (rows * x_ND[:, None]).sum(dim=2) / self.config.temperature
-        first = scores.detach().exp().mean() * self.info.num_images
+        first = total(scores.detach().exp().mean() / world()) * self.info.num_images
         self.normaliser.copy_(torch.where(self.normaliser == 0, first, self.normaliser))
         noise = self.config.negatives / self.info.num_images
         return noise_contrastive(scores.exp() / self.normaliser, noise).mean()

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from methods.base import Batch, Info, Method
 from methods.options import option
+from methods.parts.distributed import gather
 from methods.parts.heads import mlp
 from methods.parts.losses import full_precision
 from methods.parts.moments import off_diagonal
@@ -24,6 +25,7 @@ from methods.registry import register
 @full_precision
 def spread(z_ND: Tensor) -> tuple[Tensor, Tensor]:
     """Return the variance hinge (Eq. 1, with epsilon 1e-4) and the covariance term (Eq. 3)."""
+    z_ND = gather(z_ND)
     hinge = F.relu(1 - (z_ND.var(dim=0) + 1e-4).sqrt()).mean()
     centred_ND = z_ND - z_ND.mean(dim=0)
     covariance_DD = centred_ND.T @ centred_ND / (len(z_ND) - 1)

@@ -22,7 +22,10 @@ class Momentum(nn.Module):
 
     It starts as their copy. Only parameters are averaged; BatchNorm keeps statistics of its own
     from its own forward passes, in the mode the method is in, as the released MoCo and BYOL do.
+    With `local_norm` they are those of each process's own images, whatever the other networks do.
     """
+
+    local_norm = False
 
     def __init__(self, *online: nn.Module) -> None:
         """Copy the online modules; the copies never require a gradient."""

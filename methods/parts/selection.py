@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from methods.parts.distributed import mine, world
 from methods.parts.losses import full_precision
 
 
@@ -31,6 +32,7 @@ def candidate_scores(seen_VBD: Tensor, keys_MD: Tensor, aggregate: str, own: int
     scores_VBM = seen_VBD @ keys_MD.T
     scores_BM = scores_VBM.amax(dim=0) if aggregate == "max" else scores_VBM.mean(dim=0)
     number = len(scores_BM)
-    itself = torch.eye(number, dtype=torch.bool, device=scores_BM.device).repeat(1, own)
-    scores_BM[:, : own * number].masked_fill_(itself, -1e9)
+    itself = torch.eye(number, dtype=torch.bool, device=scores_BM.device)[:, None]
+    views_BVN = scores_BM[:, : own * number * world()].unflatten(1, (own, -1))
+    mine(views_BVN, dim=2).masked_fill_(itself, -1e9)
     return scores_BM
