@@ -1,7 +1,7 @@
 """Views of images, a whole batch at a time, each image with its own random parameters.
 
-All parameters are drawn on the CPU from one generator, in one call of fixed size per view: the same
-generator gives the same crops and colours on every device.
+All parameters are drawn on the CPU from one generator: the same generator gives the same crops and
+colours on every device.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from torch import Tensor
 
 from datasets import views_colour as colour
 from datasets import views_geometry as geometry
-from datasets.recipes import RECIPES, View
+from datasets import views_randaugment as randaugment
+from datasets.randaugment import POLICIES
+from datasets.recipes import RECIPES, View, patch_of, side_of
 
 __all__ = ["MEAN", "RECIPES", "STD", "View", "apply", "plain"]
 
@@ -34,41 +36,54 @@ class Draws(NamedTuple):
     sigma: Tensor  # (B,)
     erase: Tensor  # (B, 4)
     coins: Tensor  # (B, 6): flip, jitter, gray, blur, solarize, erase
+    policy: Tensor  # (B, layers, 7), RandAugment's; (B, 0) without
+    patches: Tensor  # (B, grid^2, 2): y, x of the patch in its cell; (B, 0) without
 
 
 WIDTHS = (22, 4, 4, 1, 4, 6)
 
 
-def draw(batch: int, generator: torch.Generator) -> Draws:
-    """Numbers for one view. As many whatever the view, so views stay comparable by seed."""
+def draw(batch: int, generator: torch.Generator, view: View | None = None) -> Draws:
+    """Numbers for one view: the same count whatever the view, so views stay comparable by seed.
+
+    Only RandAugment and cells, where the view has them, draw more, after the others.
+    """
     uniform = torch.rand(batch, sum(WIDTHS), generator=generator)
     crop, jitter, order, sigma, erase, coins = uniform.split(WIDTHS, 1)
-    return Draws(crop, jitter, order, sigma[:, 0], erase, coins)
+    policy = patches = torch.empty(batch, 0)
+    if view is not None and view.randaugment != "none":
+        policy = randaugment.draw(batch, POLICIES[view.randaugment], generator)
+    if view is not None and view.grid > 1:
+        patches = torch.rand(batch, view.grid ** 2, 2, generator=generator)
+    return Draws(crop, jitter, order, sigma[:, 0], erase, coins, policy, patches)
 
 
 def apply(images: Tensor, view: View, generator: torch.Generator, size: int, *,
           dtype: torch.dtype = torch.float32, part: tuple[int, int] = (0, 1)) -> Tensor:
     """One view of every image.
 
-    images: uint8 (B, H, W, 3) on any device; generator: on the CPU. Returns (B, 3, size, size),
-    normalised, channels_last, on the device of `images`; arithmetic is float32 whatever `dtype`.
+    images: uint8 (B, H, W, 3) on any device; generator: on the CPU; size: the run's image size.
+    Returns (B, 3, S, S), S = side_of(view, size), normalised, channels_last, on the device of
+    `images`; or (B, grid^2, 3, s, s), the patches of a view with cells. Arithmetic is float32
+    whatever `dtype`.
     part: (i, W), the images are the i-th of W equal parts of a batch and look as in the whole one:
     the numbers are drawn for all of it.
     """
-    drawn = _drawn_for(len(images), part, generator)
-    make = _matrix if view.colour == "matrix" else _sequential
-    out = torch.empty((len(images), 3, size, size), dtype=dtype, device=images.device,
+    drawn = _drawn_for(len(images), part, view, generator)
+    matrix = view.colour == "matrix" and view.randaugment == "none"
+    side = side_of(view, size)
+    out = torch.empty((len(images), 3, side, side), dtype=dtype, device=images.device,
                       memory_format=torch.channels_last)
-    make(images, view, drawn, out)
+    (_matrix if matrix else _stepwise)(images, view, drawn, out)
     if view.erase_p > 0:
-        mask = geometry.erase_mask(drawn.erase, size) & _coin(drawn, 5, view.erase_p, 4)
+        mask = geometry.erase_mask(drawn.erase, side) & _coin(drawn, 5, view.erase_p, 4)
         out = out.masked_fill_(mask.to(out.device), 0.0)
-    return out
+    return geometry.patches(out, drawn.patches, patch_of(view, size)) if view.grid > 1 else out
 
 
-def _drawn_for(count: int, part: tuple[int, int], generator: torch.Generator) -> Draws:
+def _drawn_for(count: int, part: tuple[int, int], view: View, generator: torch.Generator) -> Draws:
     """The numbers of `count` images, which are the part[0]-th of part[1] parts of a batch."""
-    drawn = draw(count * part[1], generator)
+    drawn = draw(count * part[1], generator, view)
     return Draws(*(numbers.narrow(0, count * part[0], count) for numbers in drawn))
 
 
@@ -183,31 +198,45 @@ def _matrix(images: Tensor, view: View, drawn: Draws, out: Tensor) -> None:
         out[part] = made
 
 
-def _sequential(images: Tensor, view: View, drawn: Draws, out: Tensor) -> None:
-    """Reference path: every step by itself, as in torchvision or in BYOL's code."""
+def _stepwise(images: Tensor, view: View, drawn: Draws, out: Tensor) -> None:
+    """Reference path: every step by itself, clipped, as in torchvision or in BYOL's code."""
     size = out.shape[-1]
     rows, columns = _resampling(images, view, drawn, size, blur=False)
-    amounts = _amounts(view, drawn, additive=view.rule == "byol")
+    amounts = _amounts(view, drawn, additive=view.rule == "byol" and view.colour != "matrix")
     order, active = drawn.order.argsort(1), _coin(drawn, 1, view.jitter_p)
     mean, std = _normalisation(images.device)
     for part in _parts(images, size):
         pixels = geometry.separable(images[part].permute(0, 3, 1, 2), rows[part], columns[part])
         x = (pixels / 255).clamp_(0, 1)
-        x = colour.sequential_jitter(x, amounts[part], order[part], active[part], view.rule)
+        if view.colour == "matrix":
+            x = colour.matrix_jitter(x, amounts[part], active[part])
+        else:
+            x = colour.sequential_jitter(x, amounts[part], order[part], active[part], view.rule)
         x = _finish(x, view, Draws(*(row[part] for row in drawn)))
         out[part] = (x - mean) / std
 
 
 def _finish(x: Tensor, view: View, drawn: Draws) -> Tensor:
-    """Grey, blur and solarise, in this order; (B, 3, S, S) in 0..1."""
+    """RandAugment, grey, blur and solarise; (B, 3, S, S) in 0..1."""
+    policy = POLICIES.get(view.randaugment)
+    early = policy is not None and policy.after_blur
+    x = _blur(x, view, drawn) if early else x
+    x = randaugment.apply(x, policy, drawn.policy) if policy is not None else x
     gray = _coin(drawn, 2, view.gray, 4).to(x.device)
     x = torch.where(gray, colour.grayscale(x), x)
+    x = x if early else _blur(x, view, drawn)
+    solarized = _coin(drawn, 4, view.solarize_p, 4).to(x.device)
+    return torch.where(solarized, colour.solarize(x), x)
+
+
+def _blur(x: Tensor, view: View, drawn: Draws) -> Tensor:
+    """Blur some of the images, in place; borders as in the fast path or as in BYOL's code."""
     blurred = torch.nonzero(_coin(drawn, 3, view.blur_p))[:, 0]
     if len(blurred):
         size = x.shape[-1]
         band = geometry.blur_matrix(_sigma(view, drawn)[blurred].to(x.device), size,
-                                    geometry.kernel_size(size), renormalise=False)
+                                    geometry.kernel_size(size),
+                                    renormalise=view.colour == "matrix")
         at = blurred.to(x.device)
         x[at] = geometry.separable(x[at], band, band)
-    solarized = _coin(drawn, 4, view.solarize_p, 4).to(x.device)
-    return torch.where(solarized, colour.solarize(x), x)
+    return x

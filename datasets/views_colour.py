@@ -41,6 +41,20 @@ def jitter_matrix(amounts: Tensor, gray: Tensor) -> tuple[Tensor, Tensor]:
     return gain[:, None, None] * (chroma + project), brightness * (1 - contrast)
 
 
+def matrix_jitter(x: Tensor, amounts: Tensor, active: Tensor) -> Tensor:
+    """The jitter by one matrix per image, clipped once: for steps that need values in [0, 1].
+
+    x: (B, 3, H, W) on any device; amounts: (B, 4) and active: (B,) bool on the CPU.
+    """
+    nothing = torch.tensor([1.0, 1.0, 1.0, 0.0])
+    matrix, weight = jitter_matrix(torch.where(active[:, None], amounts, nothing),
+                                   torch.zeros(len(x), dtype=torch.bool))
+    matrix, weight = matrix.to(x.device), weight.to(x.device)
+    flat = x.flatten(2)
+    offset = weight[:, None] * (flat.mean(2) @ torch.tensor(LUMA, device=x.device))[:, None]
+    return torch.baddbmm(offset.expand(-1, 3)[:, :, None], matrix, flat).view_as(x).clamp_(0, 1)
+
+
 def grayscale(x: Tensor) -> Tensor:
     """(B, 1, H, W) grey values with torchvision's and BYOL's weights."""
     weight = torch.tensor(GRAY, device=x.device, dtype=x.dtype)

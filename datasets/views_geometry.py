@@ -111,3 +111,21 @@ def erase_mask(uniform: Tensor, size: int) -> Tensor:
     place = torch.arange(size, device=uniform.device, dtype=torch.float32)
     inside = (place >= start[..., None]) & (place < (start + sides)[..., None])  # (2, B, S)
     return (inside[0][:, :, None] & inside[1][:, None, :])[:, None]
+
+
+def patches(x: Tensor, uniform: Tensor, side: int) -> Tensor:
+    """One random square of every cell of a square grid, row by row: (B, n, 3, side, side).
+
+    x: (B, 3, S, S); uniform: (B, n, 2) in [0, 1), y and x, n the number of cells. The patches as
+    one batch (B n, 3, side, side) are channels_last.
+    """
+    batch, count, _ = uniform.shape
+    grid = math.isqrt(count)
+    cell = x.shape[-1] // grid
+    cells = torch.arange(count)
+    corner = torch.stack([cells // grid, cells % grid], 1) * cell  # (n, 2)
+    start = corner + torch.floor(uniform * (cell - side + 1)).long()
+    places = (start[..., None] + torch.arange(side)).to(x.device)  # (B, n, 2, side)
+    image = torch.arange(batch, device=x.device)[:, None, None, None]
+    rows, columns = places[:, :, 0, :, None], places[:, :, 1, None, :]
+    return x.permute(0, 2, 3, 1)[image, rows, columns].permute(0, 1, 4, 2, 3)
