@@ -7,4 +7,3 @@ from golden_kinds.compare import pending
 pending("InfoMin", r"infomincld_.*")
 pending("MSN is not a method here", r"msn_.*")
 pending("KoLeo is not used here", r"dinov2_koleo")
-pending("TensorFlow's legacy bicubic resize", r"bicubic_legacy_.*", r"eval_preprocess_.*")
