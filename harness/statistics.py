@@ -154,8 +154,9 @@ def summarise(values: Floats, level: float = 0.95, kind: str = "t") -> Summary:
     """t intervals over the last axis.
 
     `values` is float (..., seeds) with NaN for missing; the result has shape (...). `p` is the
-    two-sided p-value of mean = 0. It is NaN below two values, and also where all values agree
-    and are not 0: copies of one number carry no spread to test against, however many they are.
+    two-sided p-value of mean = 0. It is NaN below two values, and also where all values agree:
+    copies of one number carry no spread to test against, however many they are, and a row that is
+    the same in two conditions by construction does not enlarge the family of tests.
     """
     if not 0 < level < 1:
         raise ValueError(f"interval level {level} is not between 0 and 1; use for example 0.95")
@@ -169,7 +170,7 @@ def summarise(values: Floats, level: float = 0.95, kind: str = "t") -> Summary:
         half = stdtrit(np.maximum(n - 1, 1), 0.5 + level / 2) * error
         p = 2 * stdtr(np.maximum(n - 1, 1), -np.abs(mean / error))
     same = sd <= SAME
-    p = np.where(same, np.where(np.abs(mean) <= SAME, 1.0, np.nan), p)
+    p = np.where(same, np.nan, p)
     return Summary(mean, mean - half, mean + half, n, sd, p, kind, level)
 
 
