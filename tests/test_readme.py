@@ -15,6 +15,7 @@ BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)
 LINES = [line.split(" #")[0].strip() for kind, block in BLOCKS if kind == "bash"
          for line in block.splitlines()]
 COMMANDS = [shlex.split(line)[2:] for line in LINES if line.startswith("python -m harness")]
+REFERENCE = ROOT / "results/reference/curation_gap-laptop"
 EXAMPLE = next(block for kind, block in BLOCKS if kind == "python")
 
 
@@ -71,6 +72,26 @@ def test_ci_runs_the_readmes_own_commands() -> None:
     script = (ROOT / ".ci/run").read_text()
     assert install.split(" && .venv/bin/python -m harness")[0] in script
     assert tests in script
+
+
+def test_the_table_is_made_from_the_records() -> None:
+    """Every row of the README's table is what the committed records say."""
+    from harness.measured import read
+    from harness.table_formats import markdown
+    from harness.tables import build_tables
+
+    tables = {t.name: markdown(t) for t in build_tables(read(REFERENCE))}
+    accuracy, gap = (cells(tables[name]) for name in ("linear-balanced", "gap-linear-balanced"))
+    shown = cells(TEXT)
+    assert len(shown) == len(accuracy) >= 11
+    assert shown == {name: [*accuracy[name], *gap[name]] for name in accuracy}
+
+
+def cells(text: str) -> dict[str, list[str]]:
+    """First column -> the others, of the rows with numbers in a Markdown table."""
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines()
+            if line.startswith("|") and "(n=" in line]
+    return {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
 
 
 def test_links_lead_somewhere() -> None:
