@@ -8,6 +8,7 @@ closes (the sweep is gone), the worker checkpoints and ends.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -121,6 +122,8 @@ def describe(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno in PLACE_ERRORS:
         return place(error)
+    if os.strerror(errno.ENOSPC) in text:  # safetensors raises an error of its own
+        return place(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     if isinstance(error, (Failure, ValueError, FloatingPointError)):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
