@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+from datasets import recipes
 from methods.options import resolve
 from methods.registry import MethodSpec, discover
 
@@ -92,6 +93,7 @@ def resolve_study(config: Mapping[str, Any]) -> Study:
         results=Path(str(config["results"])).expanduser(), plugins=plugins,
     )
     _check_method_settings(config, specs, problems)
+    _check_views(study.rows, config["scale"].get("views"), problems)
     if problems:
         raise Problems(dict.fromkeys(problems))
     return study
@@ -239,6 +241,17 @@ def _check_method_settings(config: Mapping[str, Any], specs: Mapping[str, Method
             problems.append(str(unknown("method", name, specs, "method")))
         else:
             problems.extend(resolve(specs[name].options, values or {}, f"method.{name}")[1])
+
+
+def _check_views(rows: Sequence[Row], overrides: Any, problems: list[str]) -> None:
+    """`scale.views` by itself, and with it the views that each row's method names."""
+    values = schema.mapping(overrides, "scale.views", problems)
+    if found := recipes.problems((), values):
+        problems.extend(f"scale.views: {line}" for line in found)
+        values = {}
+    for spec in (row.spec for row in rows):
+        where = f"method '{spec.name}'{' with scale.views' if values else ''}: views"
+        problems.extend(f"{where}: {line}" for line in recipes.problems(spec.views or (), values))
 
 
 def source_path(study: Study, source: str) -> str | None:

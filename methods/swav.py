@@ -7,9 +7,7 @@ Shapes: N images of the batch, V views (two global ones first), D width, K proto
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +18,6 @@ from methods.parts.heads import mlp
 from methods.parts.losses import full_precision, similarity, unit
 from methods.parts.sinkhorn import sinkhorn
 from methods.registry import register
-
-LOCAL = {"recipe": "simclr", "crop_min": 0.05, "crop_max": 0.14}
 
 
 @full_precision
@@ -41,10 +37,8 @@ class SwAV(Method):
     paper = (
         "Unsupervised Learning of Visual Features by Contrasting Cluster Assignments, 2006.09882"
     )
-    views: tuple[Mapping[str, Any], ...] = (
-        {"recipe": "simclr", "crop_min": 0.14},
-        {"recipe": "simclr", "crop_min": 0.14},
-    )
+    views: tuple[str, ...] = ("swav_global", "swav_global")
+    revision = 2  # small crops are 96 of 224 pixels wide
     keeps = ("queue",)
     queue: Tensor
 
@@ -68,7 +62,7 @@ class SwAV(Method):
     def __init__(self, backbone: nn.Module, info: Info, config: Config) -> None:
         """Add the projector, the prototypes and one queue for each global view."""
         super().__init__(backbone, info, config)
-        self.views = self.views + (LOCAL,) * config.local_views
+        self.views = self.views + ("swav_local",) * config.local_views
         self.projector = mlp([info.feature_dim, config.hidden_dim, config.output_dim])
         self.prototypes = nn.Linear(config.output_dim, config.prototypes, bias=False)
         self.register_buffer("queue", torch.zeros(2, config.queue_size, config.output_dim))
