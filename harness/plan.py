@@ -251,6 +251,8 @@ class _Builder:
             inputs["groups"] = self._cluster(division, row, data, seed)
         if node.subset is not None:
             params["subset"] = node.subset[1]
+        if node.teacher_view != "same":  # named only where it matters: keys of older runs stay
+            params["teacher_view"] = node.teacher_view
         return self._stage("pretrain", params, inputs)
 
     def _cluster(self, node: Cluster, row: Row, data: Mapping[str, Any],

@@ -12,19 +12,33 @@ from typing import Any
 from methods.options import option
 from methods.recipe import Cluster, Pretrain, recipe
 
+# schedule -> clusters, and the epochs of base, experts and distillation. Source: Table 2.
+SCHEDULES = {
+    "1000": (5, (200.0, 600.0, 200.0)),
+    "3000": (5, (1000.0, 1500.0, 500.0)),
+    "4500": (10, (1000.0, 3000.0, 500.0)),
+}
+
 
 @dataclass(frozen=True)
 class Config:
     """Options of DnC. The three shares divide the row's epochs; only their ratios matter."""
 
     base: str = option("moclr", choices=("moclr", "simclr", "byol"), source="Tables 1, 15 and 16")
-    k: int = option(5, at_least=1, help="clusters; 10 for 4500 epochs", source="Table 2")
+    schedule: str = option(
+        "custom",
+        choices=("custom", "1000", "3000", "4500"),
+        help="the paper's shares and clusters for so many epochs; custom: those given here",
+        source="Table 2",
+    )
+    k: int = option(
+        0, at_least=0, help="clusters; 0: the schedule's, 5, or 10 for 4500", source="Table 2"
+    )
     layer: str = option("hidden", choices=("pooled", "hidden", "output"), source="Table 6")
     base_share: float = option(
         200.0,
         above=0,
-        help="200/600/200 is the paper's 1000-epoch schedule; 3000 epochs: 1000/1500/500 (k=5);"
-        " 4500 epochs: 1000/3000/500 (k=10)",
+        help="of a custom schedule, whose default is the paper's for 1000 epochs, 200/600/200",
         source="Table 2",
     )
     experts_share: float = option(600.0, above=0, source="Table 2")
@@ -39,6 +53,12 @@ class Config:
     )
     distil_from: str = option("both", choices=("both", "base", "experts"), source="Table 11")
     normalise_regression: bool = option(False, source="Table 19")
+    teacher_view: str = option(
+        "same",
+        choices=("same", "centre"),
+        help="centre: the teachers embed the plain image once; costs 0.2 points, saves their pass",
+        source="Table 11",
+    )
 
 
 @recipe(
@@ -48,8 +68,9 @@ class Config:
 )
 def dnc(epochs: float, options: Mapping[str, Any]) -> Pretrain:
     """Train a base, divide the images by it, train an expert per part, distil them all."""
-    k, method = options["k"], options["base"]
-    shares = [options[f"{stage}_share"] for stage in ("base", "experts", "distil")]
+    own = tuple(options[f"{stage}_share"] for stage in ("base", "experts", "distil"))
+    default_k, shares = SCHEDULES.get(options["schedule"], (5, own))
+    k, method = options["k"] or default_k, options["base"]
     n1, n2, n3 = (epochs * share / sum(shares) for share in shares)
 
     base = Pretrain(method, n1)
@@ -65,4 +86,5 @@ def dnc(epochs: float, options: Mapping[str, Any]) -> Pretrain:
     teachers += [] if source == "base" else experts
     student = {"teachers": source, "normalise_regression": options["normalise_regression"]}
     needed = None if source == "base" else groups
-    return Pretrain("distil", n3, student, teachers=tuple(teachers), groups=needed)
+    seen = options["teacher_view"]
+    return Pretrain("distil", n3, student, None, tuple(teachers), needed, teacher_view=seen)

@@ -15,31 +15,13 @@ from torch import Tensor, nn
 
 from methods.base import Batch, Info
 from methods.options import option
-from methods.parts.distributed import gather, mine, rank_rows, world
+from methods.parts.cancellation import cancelled_nce
+from methods.parts.distributed import gather
 from methods.parts.ema import Momentum
-from methods.parts.losses import full_precision, unit
+from methods.parts.losses import unit
 from methods.parts.selection import candidate_scores, top_k_mask
 from methods.registry import register
 from methods.simclr import SimCLR
-
-
-@full_precision
-def cancelled_nce(
-    z_ABD: Tensor, keys_MD: Tensor, false_BM: Tensor, temperature: float, eliminate: bool
-) -> Tensor:
-    """Return the loss (A, B) of every anchor; first come the A views of all ranks' images."""
-    views, number = z_ABD.shape[:2]
-    logits = z_ABD.flatten(0, 1) @ keys_MD.T / temperature
-    batch = mine(logits[:, : views * number * world()].unflatten(1, (views, -1)), dim=2)
-    same_BAA = batch.unflatten(0, (views, number)).diagonal(dim1=1, dim2=3).permute(2, 0, 1)
-    positive_AB = (same_BAA.sum(dim=2) - same_BAA.diagonal(dim1=1, dim2=2)).T
-    own = rank_rows(number, views, logits.device)[:, None]  # an anchor is no candidate of its own
-    logits = logits.scatter_(1, own, -1e9).unflatten(0, (views, number))
-    if eliminate:  # Eq. 2
-        return logits.masked_fill(false_BM, -torch.inf).logsumexp(dim=2) - positive_AB / (views - 1)
-    # Eq. 3: false negatives stay in the denominator; with A views its 1 + |F| is A - 1 + |F|.
-    found_AB = logits.masked_fill(~false_BM, 0).sum(dim=2)
-    return logits.logsumexp(dim=2) - (positive_AB + found_AB) / (views - 1 + false_BM.sum(dim=1))
 
 
 @register("fnc")
@@ -55,7 +37,12 @@ class FNC(SimCLR):
 
     @dataclass(frozen=True)
     class Config(SimCLR.Config):
-        """Options of FNC; `variant` chooses the sum or the mean over anchors, as in SimCLR."""
+        """Options of FNC.
+
+        `variant`: released is the sum over directions as in SimCLR, with A - 1 + |F| positives of
+        A views; paper the mean over anchors with 1 + |F| (Eq. 3), and scores by the support views
+        only, where there are any. They give the same with two views and the scores of `all`.
+        """
 
         head_layers: int = option(3, choices=(2, 3), source="released model_util.py")
         mode: str = option("attraction", choices=("attraction", "elimination"), source="Eq. 3, 2")
@@ -63,7 +50,7 @@ class FNC(SimCLR):
         multi_crop: bool = option(True, help="support views are anchors too", source="objective.py")
         score_views: str = option("all", choices=("all", "support"), source="released; the paper")
         aggregate: str = option("max", choices=("max", "mean"), source="released; Figure 5")
-        top_k: int = option(10, at_least=1, source="released run.py")
+        top_k: int = option(10, at_least=0, help="0: threshold only", source="released run.py")
         threshold: float = option(0.7, help="-1: top-k only; 2: none", source="run.py")
         memory_multiplier: int = option(
             16, at_least=0, help="keys per image; 0: no momentum encoder", source="run.py"
@@ -107,12 +94,14 @@ class FNC(SimCLR):
             with torch.no_grad():
                 rest = [self._embed(batch.views[self.anchors :])] if not config.multi_crop else []
             seen, keys = torch.cat([z.detach(), *rest]), gather(z, self.anchors)
-        seen_VBD = seen.unflatten(0, (-1, number))[2 if config.score_views == "support" else 0 :]
+        paper, eliminate = config.variant == "paper", config.mode == "elimination"
+        support = config.score_views == "support" or (paper and config.support_size > 0)
+        seen_VBD = seen.unflatten(0, (-1, number))[2 if support else 0 :]
         scores = candidate_scores(seen_VBD, keys.detach(), config.aggregate, self.anchors)
-        false = top_k_mask(scores, config.top_k, config.threshold)
-        z_ABD, eliminate = z.unflatten(0, (-1, number)), config.mode == "elimination"
-        loss_AB = cancelled_nce(z_ABD, keys, false, config.temperature, eliminate)
-        return loss_AB.mean() * (2 if config.variant == "released" else 1)
+        false = top_k_mask(scores, config.top_k or len(keys), config.threshold)
+        z_ABD = z.unflatten(0, (-1, number))
+        loss_AB = cancelled_nce(z_ABD, keys, false, config.temperature, eliminate, paper)
+        return loss_AB.mean() * (1 if paper else 2)
 
     def after_step(self, progress: float) -> None:
         """Move the momentum encoder towards the online one."""

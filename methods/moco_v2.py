@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from methods.base import Batch, Info, Method
 from methods.options import option
 from methods.parts.branches import QueueBranch
+from methods.parts.distributed import world
 from methods.parts.heads import mlp
 from methods.parts.losses import unit
-from methods.parts.stores import Queue
+from methods.parts.stores import Queue, refuse_short_queue
 from methods.registry import register
 
 
@@ -27,6 +28,7 @@ class MoCoV2(Method):
     paper = "Improved Baselines with Momentum Contrastive Learning, arXiv 2003.04297"
     views: tuple[str, ...] = ("moco_v2", "moco_v2")
     keeps = ("ema", "queue")
+    average_first = True
 
     @dataclass(frozen=True)
     class Config(Method.Config):
@@ -48,23 +50,23 @@ class MoCoV2(Method):
     def __init__(self, backbone: nn.Module, info: Info, config: Config) -> None:
         """Add the head, and the branch with the key encoder and the queue."""
         super().__init__(backbone, info, config)
-        if config.queue_size < info.batch_size:
-            raise ValueError(
-                f"option 'queue_size' {config.queue_size} is smaller than the batch of"
-                f" {info.batch_size}: raise it or lower the batch size"
-            )
+        refuse_short_queue(config.queue_size, info.batch_size)
         if config.key_splits > info.batch_size // 2:
             raise ValueError(
                 f"option 'key_splits' {config.key_splits} leaves parts of fewer than 2 images of a"
                 f" batch of {info.batch_size}: lower it"
             )
+        uneven = config.key_splits % world() or info.batch_size % config.key_splits
+        if config.key_splits > 1 and world() > 1 and uneven:
+            raise ValueError(
+                f"option 'key_splits' {config.key_splits} over {world()} processes: choose a"
+                f" multiple of {world()} that divides the batch of {info.batch_size}"
+            )
         hidden = [config.hidden_dim] if config.head == "mlp" else []
         self.projector = mlp([info.feature_dim, *hidden, config.output_dim], norm=False)
         queue = Queue(config.queue_size, config.output_dim)
-        online = (self.backbone, self.projector)
-        self.instance = QueueBranch(
-            online, queue, config.temperature, config.momentum, splits=config.key_splits
-        )
+        settings = config.temperature, config.momentum, self.average_first, config.key_splits
+        self.instance = QueueBranch((self.backbone, self.projector), queue, *settings)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return InfoNCE of the first view against the second's key and the queue (Eq. 1)."""

@@ -35,6 +35,8 @@ class Pretrain:
     `subset` is (division, i) for a run on group i only; `teachers` are finished runs whose
     embeddings the loss receives; `groups` is the division whose numbers the loss receives.
     `replica` tells runs apart that differ in nothing but their random numbers.
+    `teacher_view` is what the teachers see: "same", the student's views, or "centre", the plain
+    view of each image, once for the whole run.
     """
 
     method: str
@@ -44,6 +46,7 @@ class Pretrain:
     teachers: tuple[Pretrain, ...] = ()
     groups: Cluster | None = None
     replica: int = 0
+    teacher_view: str = "same"
 
 
 Recipe = Callable[[float, Mapping[str, Any]], Pretrain]

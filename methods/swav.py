@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from methods.base import Batch, Info, Method
 from methods.options import option
+from methods.parts.distributed import gather, mine
 from methods.parts.heads import mlp
 from methods.parts.losses import full_precision, similarity, unit
 from methods.parts.sinkhorn import sinkhorn
+from methods.parts.stores import refuse_short_queue
 from methods.registry import register
 
 
@@ -62,6 +64,8 @@ class SwAV(Method):
     def __init__(self, backbone: nn.Module, info: Info, config: Config) -> None:
         """Add the projector, the prototypes and one queue for each global view."""
         super().__init__(backbone, info, config)
+        if config.queue_size:
+            refuse_short_queue(config.queue_size, info.batch_size)
         self.views = self.views + ("swav_local",) * config.local_views
         self.projector = mlp([info.feature_dim, config.hidden_dim, config.output_dim])
         self.prototypes = nn.Linear(config.output_dim, config.prototypes, bias=False)
@@ -85,7 +89,7 @@ class SwAV(Method):
     @torch.no_grad()
     def _codes(self, view: int, z_ND: Tensor, weight_KD: Tensor, progress: float) -> Tensor:
         """Return the view's codes (N, K), balanced over the batch and, once full, its queue."""
-        rows_QD, config = self.queue[view], self.config
+        z_ND, rows_QD, config = gather(z_ND), self.queue[view], self.config
         used = config.queue_size > 0 and progress >= config.queue_start
         full = used and bool(rows_QD[-1].any())
         every = torch.cat([rows_QD, z_ND]) if full else z_ND
@@ -94,4 +98,4 @@ class SwAV(Method):
         ]
         if used:
             self.queue[view] = torch.cat([z_ND.to(rows_QD), rows_QD])[: len(rows_QD)]
-        return codes
+        return mine(codes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,7 @@ def test_loss_falls_along_the_recorded_curve(name: str) -> None:
 
     A change of meaning moves a curve by percents of its start; other threads and no vector units
     moved none by more than 1.5e-4 (at a learning rate of 0.05, one by 1e-2). After an intended
-    change: `python tests/test_methods_training.py`, and raise the method's `revision`.
+    change: `python tests/test_methods_training.py NAME`, and raise the method's `revision`.
     """
     losses = curve(name)
     recorded = json.loads(CURVES.read_text())
@@ -253,6 +254,10 @@ def test_variants_train(name: str, values: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    curves = {name: [round(loss, 6) for loss in curve(name)] for name in TRAINABLE}
+    # the curves of the methods named, or of those without one: the others stay as they are
+    curves = json.loads(CURVES.read_text())
+    wanted = sys.argv[1:] or [name for name in TRAINABLE if name not in curves]
+    curves |= {name: [round(loss, 6) for loss in curve(name)] for name in wanted}
+    curves = {name: curves[name] for name in TRAINABLE}
     lines = [f"  {json.dumps(name)}: {json.dumps(losses)}" for name, losses in curves.items()]
     CURVES.write_text("{\n" + ",\n".join(lines) + "\n}\n")

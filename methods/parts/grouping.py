@@ -23,28 +23,62 @@ def group_means(x_ND: Tensor, labels_N: Tensor, groups: int) -> Tensor:
     return member_KN @ x_ND / member_KN.sum(dim=1, keepdim=True).clamp(min=1)
 
 
+def empty_groups(labels_N: Tensor, groups: int) -> Tensor:
+    """Return the mask (K,) of the groups without a row."""
+    every_K1 = torch.arange(groups, device=labels_N.device)[:, None]
+    return (every_K1 != labels_N).all(dim=1)
+
+
 @full_precision
-def kmeans(x_ND: Tensor, groups: int, iterations: int) -> tuple[Tensor, Tensor]:
+def kmeans(
+    x_ND: Tensor, groups: int, iterations: int, keep_empty: bool = True
+) -> tuple[Tensor, Tensor]:
     """Return Lloyd's labels (N,) and centroids (K, D) from the first K rows as the start.
 
     Labels are those of the last assignment, centroids the means after it, through which the
     gradient flows. Means are not made unit vectors; an empty group's centroid is zero and stays a
-    candidate. With K > N each row starts a group of its own and K - N are empty.
-    Source: released CLD, spectral_clustering.py, KMeans.
+    candidate, as released, unless `keep_empty` is false. With K > N each row starts a group of its
+    own and K - N are empty. Source: released CLD, spectral_clustering.py, KMeans.
     """
     with torch.no_grad():
-        centroids = x_ND[:groups]
-        for _ in range(iterations):
+        centroids, labels_N = x_ND[:groups], torch.arange(len(x_ND), device=x_ND.device)
+        for step in range(iterations):
             # Exact differences: by a matrix product, rows of equal distance would not tie.
             distance = torch.cdist(x_ND, centroids, compute_mode="donot_use_mm_for_euclid_dist")
+            if step and not keep_empty:
+                distance.masked_fill_(empty_groups(labels_N, groups), torch.inf)
             labels_N = distance.argmin(dim=1)
             centroids = group_means(x_ND, labels_N, groups)
     return labels_N, group_means(x_ND, labels_N, groups)
 
 
 @full_precision
+def cross_level(
+    g_ND: Tensor,
+    centroids_KD: Tensor,
+    labels_N: Tensor,
+    temperature: float,
+    keep_empty: bool = True,
+) -> Tensor:
+    """Return the mean cross entropy of one view's features against the other view's groups.
+
+    Empty groups are candidates with a logit of 0, as released, unless `keep_empty` is false.
+    Source: CLD, arXiv 2008.03813; released main_imagenet_moco_cld.py, grouping.
+    """
+    logits_NK = g_ND @ centroids_KD.T / temperature
+    if not keep_empty:
+        logits_NK = logits_NK.masked_fill(empty_groups(labels_N, len(centroids_KD)), -torch.inf)
+    return F.cross_entropy(logits_NK, labels_N)
+
+
+@full_precision
 def normalised_cuts(
-    x_ND: Tensor, groups: int, iterations: int, eigenvectors: int, sigma: float = 1.0
+    x_ND: Tensor,
+    groups: int,
+    iterations: int,
+    eigenvectors: int,
+    sigma: float = 1.0,
+    keep_empty: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Return the labels (N,) and centroids (K, D) of a spectral grouping.
 
@@ -52,28 +86,40 @@ def normalised_cuts(
     are means of x itself. Source: released CLD, spectral_clustering.py, spectral_clustering.
     """
     with torch.no_grad():
-        labels_N, _ = kmeans(spectral_embedding(x_ND, eigenvectors, sigma), groups, iterations)
+        embedding_NE = spectral_embedding(x_ND, eigenvectors, sigma)
+        labels_N, _ = kmeans(embedding_NE, groups, iterations, keep_empty)
     return labels_N, group_means(x_ND, labels_N, groups)
 
 
-def warn_of_singletons(groups: int, batch_size: int) -> None:
+def warn_of_singletons(groups: int, batch_size: int, keep_empty: bool = True) -> None:
     """Warn that with more groups than images a grouping is none, and say what its loss then is."""
-    if groups > batch_size:
-        warnings.warn(
-            f"{groups} groups exceed the batch of {batch_size}: each image is its own group, and"
-            f" the group loss is InfoNCE between the views with {groups - batch_size} constant"
-            " logits of 0 (as in CLD's released ImageNet scripts); lower 'groups' to group images",
-            stacklevel=3,
+    if groups <= batch_size:
+        return
+    constant = f" with {groups - batch_size} constant logits of 0 (as in CLD's released ImageNet"
+    warnings.warn(
+        f"{groups} groups exceed the batch of {batch_size}: each image is its own group, and the"
+        f" group loss is InfoNCE between the views{f'{constant} scripts)' if keep_empty else ''};"
+        " lower 'groups' to group images",
+        stacklevel=3,
+    )
+
+
+def refuse_eigenvectors(eigenvectors: int, batch_size: int) -> None:
+    """Raise ValueError for more eigenvectors than a batch's affinity has."""
+    if eigenvectors > batch_size:
+        raise ValueError(
+            f"option 'eigenvectors' {eigenvectors} exceeds the batch of {batch_size}: lower it or"
+            " raise the batch size"
         )
 
 
 def group(
-    x_ND: Tensor, by: str, groups: int, iterations: int, eigenvectors: int
+    x_ND: Tensor, by: str, groups: int, iterations: int, eigenvectors: int, keep_empty: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Return labels (N,) and centroids (K, D) by "kmeans" or by normalised cuts ("ncuts")."""
     if by == "kmeans":
-        return kmeans(x_ND, groups, iterations)
-    return normalised_cuts(x_ND, groups, iterations, eigenvectors)
+        return kmeans(x_ND, groups, iterations, keep_empty)
+    return normalised_cuts(x_ND, groups, iterations, eigenvectors, keep_empty=keep_empty)
 
 
 def spectral_embedding(x_ND: Tensor, eigenvectors: int, sigma: float) -> Tensor:

@@ -7,13 +7,15 @@ autocast all are computed in float32: a bfloat16 logit at T = 0.07 is off by up 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from methods.parts.distributed import gather, rank_rows
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,25 +50,25 @@ def similarity(a_ND: Tensor, b_MD: Tensor) -> Tensor:
 
 @full_precision
 def info_nce(q_ND: Tensor, k_ND: Tensor, temperature: float) -> Tensor:
-    """Return the mean cross entropy of q_i against all keys, with k_i as its target.
+    """Return the mean cross entropy of q_i against all ranks' keys, with k_i as its target.
 
     Source: DnC, arXiv 2105.08054, Eq. 1 (one direction).
     """
-    logits_NN = unit(q_ND) @ unit(k_ND).T / temperature
-    return F.cross_entropy(logits_NN, torch.arange(len(q_ND), device=q_ND.device))
+    logits_NN = unit(q_ND) @ gather(unit(k_ND)).T / temperature
+    return F.cross_entropy(logits_NN, rank_rows(len(q_ND), device=q_ND.device))
 
 
 @full_precision
 def nt_xent(a_ND: Tensor, b_ND: Tensor, temperature: float) -> Tensor:
     """Return the mean over the 2N anchors of NT-Xent: 2N - 1 candidates, the self one left out.
 
-    Source: SimCLR, arXiv 2002.05709, Eq. 1.
+    N counts all ranks' images. Source: SimCLR, arXiv 2002.05709, Eq. 1.
     """
     z = unit(torch.cat([a_ND, b_ND]))
     # -1e9 and not -inf: with one image per batch the row would otherwise have no finite value.
-    logits = (z @ z.T / temperature).fill_diagonal_(-1e9)
-    number = len(a_ND)
-    return F.cross_entropy(logits, torch.arange(2 * number, device=z.device).roll(number))
+    own = rank_rows(len(a_ND), views=2, device=z.device)
+    logits = (z @ gather(z, views=2).T / temperature).scatter_(1, own[:, None], -1e9)
+    return F.cross_entropy(logits, own.roll(len(a_ND)))
 
 
 @full_precision
@@ -96,3 +98,24 @@ def half_squared_error(r_ND: Tensor, t_ND: Tensor, normalise: bool = False) -> T
     Source: DnC, arXiv 2105.08054, Eq. 2; the normalised variant is its Table 19.
     """
     return (unit(r_ND) if normalise else r_ND).sub(unit(t_ND)).square().sum(dim=1) / 2
+
+
+def crossed(
+    compare: Callable[[Tensor, Tensor], Tensor], q_VND: Sequence[Tensor], k_VND: Sequence[Tensor]
+) -> Tensor:
+    """Return the sum of both directions: each of two views' outputs against the other's target."""
+    return compare(q_VND[0], k_VND[1]) + compare(q_VND[1], k_VND[0])
+
+
+@full_precision
+def koleo(x_ND: Tensor) -> Tensor:
+    """Return the mean over rows of -log of the distance to the nearest other unit row.
+
+    It spreads the rows over the sphere. Source: "Spreading vectors for similarity search", arXiv
+    1806.03198; DINOv2's released koleo_loss.py, whose 1e-8 are kept.
+    """
+    x_ND = F.normalize(x_ND, dim=1, eps=1e-8)
+    with torch.no_grad():
+        nearest_N = (x_ND @ x_ND.T).fill_diagonal_(-1).argmax(dim=1)
+    distance_N = F.pairwise_distance(x_ND, x_ND[nearest_N], eps=1e-8)
+    return -(distance_N + 1e-8).log().mean()

@@ -19,6 +19,8 @@ def top_k_mask(scores_BM: Tensor, top_k: int, threshold: float) -> Tensor:
     Ties go to the lowest column. A partial selection and a count of ties: a stable sort of the
     paper's 4096 x 65536 scores would cost more than the loss that follows.
     """
+    if top_k >= scores_BM.shape[1]:
+        return scores_BM > threshold
     best = scores_BM.topk(top_k, dim=1).values[:, -1:]
     over, tied = scores_BM > best, scores_BM == best
     room = top_k - over.sum(dim=1, keepdim=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from methods.parts.distributed import gather
 from methods.parts.losses import unit
 
 
@@ -17,6 +18,15 @@ def uniform_rows(number: int, width: int) -> Tensor:
     Source: NPID's released lib/LinearAverage.py; CLD starts its queue so too.
     """
     return (2 * torch.rand(number, width) - 1) / (width / 3) ** 0.5
+
+
+def refuse_short_queue(size: int, batch_size: int) -> None:
+    """Raise ValueError for a queue that one batch of keys would overflow."""
+    if size < batch_size:
+        raise ValueError(
+            f"option 'queue_size' {size} is smaller than the batch of {batch_size}:"
+            " raise it or lower the batch size"
+        )
 
 
 class Queue(nn.Module):
@@ -35,17 +45,21 @@ class Queue(nn.Module):
         self.register_buffer("rows", start)
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
 
+    def place(self, number: int, after: int = 0) -> Tensor:
+        """Return the rows (N,) int64 that the next N keys take, or those `after` as many."""
+        rows = torch.arange(after, after + number, device=self.rows.device)
+        return (self.pointer + rows) % len(self.rows)
+
     @torch.no_grad()
     def push(self, keys_ND: Tensor) -> None:
-        """Write the keys at the pointer, around the end if need be, and move the pointer on."""
-        size = len(self.rows)
+        """Write all ranks' keys at the pointer, around the end if need be, and move it on."""
+        keys_ND, size = gather(keys_ND), len(self.rows)
         if len(keys_ND) > size:
             raise ValueError(
                 f"a queue of {size} rows is smaller than the batch of {len(keys_ND)} keys:"
                 " raise queue_size or lower the batch size"
             )
-        place = (self.pointer + torch.arange(len(keys_ND), device=self.rows.device)) % size
-        self.rows[place] = keys_ND.to(self.rows.dtype)
+        self.rows[self.place(len(keys_ND))] = keys_ND.to(self.rows.dtype)
         self.pointer.copy_((self.pointer + len(keys_ND)) % size)
 
 
@@ -71,5 +85,5 @@ class Bank(nn.Module):
 
     @torch.no_grad()
     def update(self, index_N: Tensor, x_ND: Tensor) -> None:
-        """Move the rows of these images towards x."""
-        self.rows[index_N] = self.moved(index_N, x_ND)
+        """Move the rows of all ranks' images towards x."""
+        self.rows[gather(index_N)] = gather(self.moved(index_N, x_ND))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from methods.base import Batch, Info, Method
 from methods.parts.ema import Momentum, cosine_momentum
+from methods.parts.losses import crossed
 
 
 class TwoBranch(Method):
@@ -52,7 +53,7 @@ class TwoBranch(Method):
         if self.average_first:
             self.target.update(cosine_momentum(self.config.momentum, batch.progress))
         k1_ND, k2_ND = self.target(first), self.target(second)
-        return self.compare(q1_ND, k2_ND) + self.compare(q2_ND, k1_ND)
+        return crossed(self.compare, (q1_ND, q2_ND), (k1_ND, k2_ND))
 
     def after_step(self, progress: float) -> None:
         """Move the target towards the online network."""

@@ -218,8 +218,10 @@ def dnc_budget(vector: Vector) -> None:
     images, size = int(vector["images_per_epoch"]), int(vector["batch"])
     defaults = {name: o.default for name, o in options_of(DnCConfig).items()}
     for total, (k, base, experts, distil) in SCHEDULES.items():
-        shares = {"base_share": base, "experts_share": experts, "distil_share": distil}
-        student = dnc(float(vector[f"total_epochs_{total}"]), defaults | shares | {"k": k})
+        shares = {"base_share": base, "experts_share": experts, "distil_share": distil, "k": k}
+        epochs = float(vector[f"total_epochs_{total}"])
+        student = dnc(epochs, defaults | {"schedule": str(total)})
+        assert student == dnc(epochs, defaults | shares)
         first, *others = student.teachers
         assert num_steps(first.epochs, images, size) == vector[f"base_iters_{total}"]
         assert num_steps(student.epochs, images, size) == vector[f"distill_iters_{total}"]

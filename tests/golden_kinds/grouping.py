@@ -24,9 +24,10 @@ from golden_kinds.compare import (
 from methods import cld, npid
 from methods.base import Batch
 from methods.cld import CLD
-from methods.parts.branches import BankBranch, QueueBranch
+from methods.parts import branches, instance
+from methods.parts.branches import BankBranch, JigsawBranch, QueueBranch
 from methods.parts.ema import Momentum
-from methods.parts.grouping import kmeans, normalised_cuts, spectral_embedding
+from methods.parts.grouping import cross_level, kmeans, normalised_cuts, spectral_embedding
 from methods.parts.heads import NormLinear
 from methods.parts.stores import Bank, Queue
 
@@ -59,22 +60,39 @@ def ncuts(vector: Vector) -> None:
 
 def group_model(**values: Any) -> CLD:
     """Return CLD with given group settings, a batch of as many images, and a small queue."""
-    return built(CLD, {"batch_size": values["groups"]}, queue_size=64, **values).float()
+    number = values["groups"]
+    return built(CLD, {"batch_size": number}, queue_size=number, **values).float()
+
+
+def constant_centroids(f1: Tensor, f2: Tensor, settings: dict[str, Any]) -> Tensor:
+    """Return the group loss with the released groups, the empty ones included, as constants."""
+    temperature, shape = settings["group_temperature"], (settings["groups"], settings["iterations"])
+    (labels1, centroids1), (labels2, centroids2) = (kmeans(f.detach(), *shape) for f in (f1, f2))
+    first = cross_level(f1, centroids2, labels2, temperature)
+    return (first + cross_level(f2, centroids1, labels1, temperature)) / 2
 
 
 @kind(r"cld_.*")
-def cross_level(vector: Vector) -> None:
-    """Group loss with both gradients, and with constant centroids for the paper variant."""
+def group_losses(vector: Vector) -> None:
+    """Group loss with both gradients, and with constant centroids.
+
+    The paper variant has constant centroids too; it differs where groups are empty.
+    """
     temperature = float(vector["T"])
     settings = {
         "groups": int(vector["K"]),
         "iterations": int(vector["Niters"]),
         "group_temperature": temperature,
     }
-    for variant, suffix in (("released", ""), ("paper", "_centroids_const")):
-        model = group_model(variant=variant, **settings)
+    losses = {"": group_model(**settings).group_loss}
+    const = "_centroids_const"
+    losses[const] = lambda f1, f2: constant_centroids(f1, f2, settings)
+    full = all(len(np.unique(vector[f"labels{v}"])) == settings["groups"] for v in (1, 2))
+    cases = [*losses.items(), *([(const, group_model(variant="paper", **settings).group_loss)]
+                                if full else [])]
+    for suffix, group_loss in cases:
         f1, f2 = leaf(vector["f1"]), leaf(vector["f2"])
-        loss = model.group_loss(f1, f2)
+        loss = group_loss(f1, f2)
         loss.backward()
         loss_is(loss, vector["loss"])
         gradient_is(f1.grad, vector[f"grad_f1{suffix}"], temperature)
@@ -87,9 +105,11 @@ def cross_level(vector: Vector) -> None:
         close(centroids, vector[f"centroids{view}"])
 
 
-def queue_branch(rows: np.ndarray, temperature: float) -> QueueBranch:
-    """Return CLD's CIFAR queue branch whose key encoder passes its input on."""
-    branch = QueueBranch([nn.Identity()], Queue(*rows.shape), temperature, 0.999, False)
+def queue_branch(
+    rows: np.ndarray, temperature: float, kind: type[QueueBranch] = QueueBranch
+) -> QueueBranch:
+    """Return a queue branch as CLD's CIFAR code has it, whose key encoder passes its input on."""
+    branch = kind([nn.Identity()], Queue(*rows.shape), temperature, 0.999, False)
     branch.key_encoder = Momentum(Columns(0, rows.shape[1]))
     branch.queue.rows.copy_(tensor(rows))
     return branch
@@ -145,6 +165,7 @@ def moco_cld(vector: Vector) -> None:
     views = [leaf(np.hstack([vector[f"q{v}"], vector[f"f{v}"]])) for v in (1, 2)]
     with pytest.MonkeyPatch.context() as patch:
         # The recorded gradients are with respect to the unit vectors.
+        patch.setattr(instance, "unit", lambda x: x)
         patch.setattr(cld, "unit", lambda x: x)
         parts = model.loss(Batch([*views, tensor(vector["k"])], torch.arange(number)))
     loss_is(parts["instance"], vector["loss_instance"])
@@ -157,6 +178,76 @@ def moco_cld(vector: Vector) -> None:
         gradient_is(view.grad[:, width:], vector[f"grad_f{v}"], float(vector["T_cld"]))
     model.after_step(0.0)
     state_is(model.instance.queue.rows, vector["memory_after"])
+
+
+def fact(vector: Vector, name: str) -> float:
+    """Return a parameter that a vector holds as an array, or names in its description."""
+    if name in vector:
+        return float(vector[name])
+    said = re.search(rf"\b{name}=([\d.]*\d)", str(vector["meta"]))
+    assert said, f"{name} is neither an array nor in {vector['meta']}"
+    return float(said[1])
+
+
+class Patches(nn.Module):
+    """Stands for the jigsaw: the view is its embedding."""
+
+    def forward(self, backbone: nn.Module, view: Tensor) -> Tensor:
+        """Return the view."""
+        return view
+
+
+@kind(r"infomincld_total_.*")
+def infomin_cld(vector: Vector) -> None:
+    """One whole step of CLD over InfoMin, each query's call writing the keys."""
+    (number, width), temperature = vector["q1"].shape, fact(vector, "T")
+    model = built(
+        CLD,
+        {"batch_size": number},
+        instance="infomin",
+        queue_size=len(vector["memory0"]),
+        temperature=temperature,
+        group_temperature=fact(vector, "T_cld"),
+        groups=int(fact(vector, "K")),
+        iterations=int(fact(vector, "Niters")),
+        weight=fact(vector, "Lambda"),
+        output_dim=width,
+    ).float()
+    assert fact(vector, "beta") == 0.5
+    model.trunk, model.instance_head = nn.Identity(), Columns(0, width)
+    model.group_head = Columns(width, 2 * width)
+    model.jigsaw = Patches()
+    model.instance = queue_branch(vector["memory0"], temperature, JigsawBranch)
+    views = [leaf(np.hstack([vector[f"q{v}"], vector[f"f{v}"]])) for v in (1, 2)]
+    jigsaw, rows = leaf(vector["q_jig"]), []
+    nce = branches.queue_nce
+
+    def noted(query: Tensor, key: Tensor, seen: Tensor, cold: float) -> Tensor:
+        rows.append((query, seen))
+        return nce(query, key, seen, cold)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(instance, "unit", lambda x: x)
+        patch.setattr(cld, "unit", lambda x: x)
+        patch.setattr(branches, "queue_nce", noted)
+        batch = Batch([*views, tensor(vector["k"]), jigsaw], torch.arange(number))
+        parts = model.loss(batch)
+    for (query, seen), name in zip(rows, ("1", "1_jig", "2", "2_jig"), strict=True):
+        close(query @ seen.T / temperature, vector[f"logits{name}"][:, 1:])
+    close(rows[2][1], vector["memory_after_first_call"])
+    views_loss = (vector["loss_view1"] + vector["loss_view2"]) / 2
+    loss_is(parts["instance"], views_loss)
+    loss_is(parts["group"], vector["loss_group_weighted"])
+    total = parts["instance"] + parts["group"]
+    total.backward()
+    loss_is(total, vector["loss"])
+    for v, view in zip((1, 2), views, strict=True):
+        gradient_is(view.grad[:, :width], vector[f"grad_q{v}"], temperature)
+        gradient_is(view.grad[:, width:], vector[f"grad_f{v}"])
+    gradient_is(jigsaw.grad, vector["grad_q_jig"], temperature)
+    model.after_step(0.0)
+    state_is(model.instance.queue.rows, vector["memory_after"])
+    assert int(model.instance.queue.pointer) == int(vector["index_after"])
 
 
 @kind(r"npid_full_n\d+.*")

@@ -1,6 +1,8 @@
-"""Golden checks of SwAV, SDCLR and TS, run through the shipped classes."""
+"""Golden checks of SwAV, MSN, SDCLR, TS and KoLeo, run through the shipped classes."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import numpy as np
 import torch
@@ -8,6 +10,9 @@ from torch import nn
 
 from golden_kinds.compare import Vector, built, gradient_is, kind, leaf, loss_is, state_is, tensor
 from methods.base import Batch
+from methods.msn import MSN
+from methods.parts.ema import Momentum
+from methods.parts.losses import koleo
 from methods.parts.pruning import magnitude_masks
 from methods.sdclr import SDCLR
 from methods.swav import SwAV
@@ -51,6 +56,49 @@ def swav(vector: Vector) -> None:
         np.testing.assert_allclose(code.numpy(), vector[f"q{view}"], rtol=1e-5, atol=1e-8)
     if size:
         state_is(method.queue, vector["queue_after"])
+
+
+def msn(vector: Vector, sinkhorn: bool) -> None:
+    """MSN's three terms, and the gradients of the first two with the released weights."""
+    number, (prototypes, width) = len(vector["targets"]), vector["prototypes"].shape
+    method = built(
+        MSN,
+        {"batch_size": number, "feature_dim": width},
+        temperature=float(vector["tau"]),
+        sharpen=float(vector["T"]),
+        sinkhorn=sinkhorn,
+        prototypes=prototypes,
+        output_dim=width,
+        focal_views=len(vector["anchors"]) // number - 1,
+        masked=0,
+        entropy_weight=1,
+    )
+    method.projector, method.target = nn.Identity(), Momentum(nn.Identity())
+    method.prototypes.data.copy_(tensor(vector["prototypes"]))
+    anchors = leaf(vector["anchors"])
+    views = [tensor(vector["targets"]), *anchors.split(number)]
+    parts = method.loss(Batch(views, torch.arange(number)))
+    for name, expected in (("assign", "ce"), ("memax", "rloss"), ("entropy", "ent")):
+        loss_is(parts[name], vector[expected])
+    total = parts["assign"] + parts["memax"]
+    total.backward()
+    loss_is(total, vector["total"])
+    gradient_is(anchors.grad, vector["grad_anchors"])
+    gradient_is(method.prototypes.grad, vector["grad_prototypes"])
+
+
+kind(r"msn_plain.*")(partial(msn, sinkhorn=False))
+kind(r"msn_sk.*")(partial(msn, sinkhorn=True))
+
+
+@kind(r"dinov2_koleo.*")
+def spread(vector: Vector) -> None:
+    """KoLeo and its gradient, which was recorded in float32 to 1e-4."""
+    x = leaf(vector["x"])
+    loss = koleo(x)
+    loss.backward()
+    loss_is(loss, vector["loss"])
+    np.testing.assert_allclose(x.grad.numpy(), vector["grad"], rtol=0, atol=1e-5)
 
 
 @kind(r"sdclr_nt_xent.*")

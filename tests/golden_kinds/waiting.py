@@ -1,9 +1,4 @@
-"""Kinds whose code does not exist yet; each is an expected failure until its check is written."""
+"""Kinds whose code does not exist yet, each an expected failure with its reason: none now.
 
-from __future__ import annotations
-
-from golden_kinds.compare import pending
-
-pending("InfoMin", r"infomincld_.*")
-pending("MSN is not a method here", r"msn_.*")
-pending("KoLeo is not used here", r"dinov2_koleo")
+`pending("why", r"pattern.*")` of `golden_kinds.compare` names one.
+"""
