@@ -28,6 +28,7 @@ from harness.evaluation import clusters, evaluation, features
 from harness.evaluation.splits import Features
 from harness.schema import Training
 from harness.training.backbones import build_backbone
+from harness.training.distributed import rank, world
 from harness.training.loop import Interrupted, Job, Loop, Surroundings, View
 from harness.training.schedules import num_steps
 from harness.training.seeds import derive
@@ -65,6 +66,7 @@ def pretrain(stage: dict[str, Any], inputs: dict[str, Path], work: Path,
              context: Context) -> Metrics:
     """Train a method; writes encoder.safetensors, method.safetensors, info.json, losses.npy.
 
+    In a process group every rank calls it with the same arguments, and the first one writes.
     Raises ValueError for images that cannot be trained on, FloatingPointError for a loss that is
     not finite and Interrupted after a checkpoint.
     """
@@ -78,10 +80,11 @@ def pretrain(stage: dict[str, Any], inputs: dict[str, Path], work: Path,
     losses = np.zeros(0, np.float32)
     if job.method.trainable:
         losses, metrics = _train(job, context)
-    np.save(work / "losses.npy", losses)
-    save_file(_flat(job.method.encoder), work / "encoder.safetensors")
-    save_file(_flat(job.method), work / "method.safetensors")
-    (work / "info.json").write_text(json.dumps(vars(job.method.info), sort_keys=True))
+    if not rank():
+        np.save(work / "losses.npy", losses)
+        save_file(_flat(job.method.encoder), work / "encoder.safetensors")
+        save_file(_flat(job.method), work / "method.safetensors")
+        (work / "info.json").write_text(json.dumps(vars(job.method.info), sort_keys=True))
     return {**metrics, "peak_memory_mb": _peak_memory_mb(context.device)}
 
 
@@ -180,6 +183,8 @@ def _job(stage: dict[str, Any], images: Images, inputs: dict[str, Path], num_gro
     batch_size = min(training.batch_size, len(images))
     if "data" in params and len(images) < 2:
         raise ValueError(f"training needs 2 images, the data set has {len(images)}: raise its size")
+    if teachers and params.get("teacher_view") == "centre":
+        teachers.remember(images.pixels, params["image_size"], groups)
     # teachers are built first: building draws from the global generator
     torch.manual_seed(derive(params["seed"], "init"))
     method = _method(params, Info(
@@ -211,7 +216,8 @@ def _views(method: Method, params: dict[str, Any]) -> list[View]:
     size = params["image_size"]
 
     def one(view: recipes.View) -> View:
-        return lambda images, generator: views.apply(images, view, generator, size)
+        part = rank(), world()
+        return lambda images, generator: views.apply(images, view, generator, size, part=part)
 
     return [one(recipes.override(recipes.view_of(entry), params.get("views") or {}))
             for entry in method.views]

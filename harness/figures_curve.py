@@ -33,8 +33,8 @@ def curve(study: Study, accuracy: Table, differences: Table | None) -> Figure:
     _panel(one, study, accuracy, f"{accuracy.title} (%)", list(accuracy.references))
     if differences:
         two = f.axes_at(figure, left + width + between, foot, width, PANEL)
-        first = study.base.label
-        label = f"Lost against {study.axis_label} {first} (points)".replace("  ", " ")
+        # the axis below names the quantity: with it the title outgrew the panel
+        label = f"Lost against {study.base.label} (points)"
         _panel(two, study, differences, label, [])
         two.axhline(0, color=INK, linewidth=0.8, zorder=1)
     f.put_title(figure, study, accuracy)

@@ -84,6 +84,7 @@ class Progress:
         self.stages = {stage.key: stage for stage in plan.todo}
         self.names = _names(plan)
         self.running: dict[str, dict[str, Any]] = {}
+        self.causes: set[str] = set()
         self.done = self.bad = 0
         self.started = self._said = time.monotonic()
         self.console = Console(stderr=True)
@@ -111,7 +112,8 @@ class Progress:
             self.running.pop(key, None)
             self.done += kind == "done"
             self.bad += kind in ("failed", "blocked")
-        if kind == "failed":
+        if kind == "failed" and event["cause"] not in self.causes:
+            self.causes.add(event["cause"])
             self.console.print(f"failed: {self.name(key)}: {event['cause']}", markup=False,
                                highlight=False, soft_wrap=True)
         self._show()

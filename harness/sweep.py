@@ -141,13 +141,14 @@ def _finish(plan: Any, store: Any, outcome: Any, command: str) -> int:
     manifest.write(plan, command, {**outcome.blocked, **outcome.failed, **damaged})
     made_from = [sha256(folder / name) for name in ("study.json", "records.parquet")]
     if frame.empty:
-        print("no record yet, so no table")
+        print("no record yet, so no table and no report")
     elif _stamp(folder) == made_from:
         show_report(folder)
     else:
         write_report(folder)
         write_json(folder / STAMP, made_from)
-    print(f"report: {folder / 'report.html'} (with tables/, figures/ and records.parquet)")
+    if not frame.empty:
+        print(f"report: {folder / 'report.html'} (with tables/, figures/ and records.parquet)")
     failed = progress.print_failures(plan, outcome, damaged, command)
     return 1 if failed else 0
 

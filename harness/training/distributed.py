@@ -1,9 +1,9 @@
 """One run on several processes: BatchNorm over all of them, averaged gradients, common decisions.
 
-Each rank runs the same loop on its rows of every batch (see methods/parts/distributed.py). Gradients
-are averaged after the backward pass in one flat all_reduce: DistributedDataParallel hooks `forward`,
-which `Method.loss` does not go through. Overlapping the reduction with the backward pass, which
-pays on GPUs, is not done here.
+Each rank runs the same loop on its rows of every batch (see methods/parts/distributed.py). The
+gradients are averaged after the backward pass in one flat all_reduce: DistributedDataParallel hooks
+`forward`, which `Method.loss` does not go through. Overlapping the reduction with the backward
+pass, which pays on GPUs, is not done here.
 """
 
 from __future__ import annotations
@@ -123,12 +123,12 @@ def average(parameters: Iterable[Tensor], loss: Tensor) -> Tensor:
     if world() == 1:
         return loss
     grads = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([loss.float().view(1), *(grad.flatten().float() for grad in grads)])
+    flat = torch.cat([loss.view(1), *(grad.flatten() for grad in grads)])
     distributed.all_reduce(flat)
     first, *parts = (flat / world()).split([1, *(grad.numel() for grad in grads)])
     for grad, part in zip(grads, parts, strict=True):
         grad.copy_(part.view(grad.shape))
-    return first[0]
+    return first[0].to(loss.dtype)
 
 
 def agree(*flags: bool, device: str) -> tuple[bool, ...]:

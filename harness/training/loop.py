@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from harness.schema import Training
-from harness.training import checkpoint, schedules
+from harness.training import checkpoint, distributed, schedules
 from harness.training.optim import build_optimizer, set_lr
 from harness.training.precision import autocast
 from harness.training.sampling import Sampler
 from harness.training.seeds import Seed, derive
 from harness.training.teachers import Teachers
 from methods.base import Batch, Method
+from methods.parts.distributed import mine
 
 View = Callable[[Tensor, torch.Generator], Tensor]
 PROGRESS_SECONDS = 0.5
@@ -33,8 +34,9 @@ class Job:
     """One pretraining run.
 
     pixels: uint8 (n, H, W, 3) on the device; labels: int64 (n,) on the device;
-    groups: int64 (n,) on the CPU; views: one augmentation per view of the method;
-    identity: the stage that the checkpoint must belong to.
+    groups: int64 (n,) on the CPU; views: one augmentation per view of the method, which draws for
+    the whole batch where several processes share it; identity: the stage that the checkpoint must
+    belong to.
     """
 
     method: Method
@@ -50,7 +52,7 @@ class Job:
 
     @property
     def batch_size(self) -> int:
-        """Images of a batch; a small set is one batch."""
+        """Images of a batch, over all processes; a small set is one batch."""
         return min(self.training.batch_size, len(self.pixels))
 
     @property
@@ -61,7 +63,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Where and under whose eyes a job runs; none of it changes a number."""
+    """Where and under whose eyes a job runs; none of it changes a number.
+
+    Several processes read the checkpoint from one folder, the first one writes and reports.
+    """
 
     checkpoint_dir: Path
     checkpoint_seconds: float
@@ -70,9 +75,15 @@ class Surroundings:
 
 
 class Loop:
-    """A run in progress. `run` makes it, or what a checkpoint has left of it."""
+    """A run in progress. `run` makes it, or what a checkpoint has left of it.
+
+    In a process group every rank has the same job and takes its rows of every batch.
+    """
 
     def __init__(self, job: Job, surroundings: Surroundings) -> None:
+        """Raise ValueError for a batch that the processes cannot share."""
+        distributed.shares(job.batch_size)
+        distributed.convert(job.method)
         self.job, self.around = job, surroundings
         training = job.training
         self.num_steps = job.num_steps
@@ -97,6 +108,7 @@ class Loop:
         a checkpoint when `stop()` asks for it.
         """
         self._resume()
+        distributed.same_start(self.job.method, self.step, self.job.device)
         self.job.method.train()
         clock = _Clock(self)
         while self.step < self.num_steps:
@@ -120,13 +132,13 @@ class Loop:
                 loss = torch.stack([part.float() for part in loss.values()]).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self.losses[self.step] = distributed.average(job.method.parameters(), loss)
         optimizer.step()
         job.method.after_step(batch.progress)
-        self.losses[self.step] = loss.detach()
 
     def _batch(self) -> Batch:
         job = self.job
-        rows = self.sampler.next()
+        rows = mine(self.sampler.next())
         index = rows.to(job.device, non_blocking=True)
         images = job.pixels[index]
         views = [view(images, self.augmentation) for view in job.views]
@@ -135,7 +147,7 @@ class Loop:
             views=views, index=index, progress=self.step / self.num_steps,
             labels=job.labels[index] if job.method.needs_labels else None,
             groups=None if groups is None else groups.to(job.device, non_blocking=True),
-            teachers=[] if job.teachers is None else job.teachers.embed(views, groups),
+            teachers=[] if job.teachers is None else job.teachers.embed(views, groups, index),
         )
 
     def _check_finite(self) -> None:
@@ -152,7 +164,9 @@ class Loop:
     # -- checkpoints --------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write everything that the rest of the run depends on."""
+        """Write everything that the rest of the run depends on; it is the same on all ranks."""
+        if distributed.rank():
+            return
         rng = {"global": torch.get_rng_state(), "augmentation": self.augmentation.get_state()}
         if self.job.device == "cuda":
             rng["device"] = torch.cuda.get_rng_state()
@@ -189,11 +203,13 @@ class _Clock:
         now = time.monotonic()
         self._loop.seconds = self._before + now - self._start
         around = self._loop.around
-        if now - self._reported >= PROGRESS_SECONDS:
+        if now - self._reported >= PROGRESS_SECONDS and not distributed.rank():
             self._reported = now
             around.progress(self._state(now))
-        stopping = around.stop()
-        if stopping or now - self._saved >= around.checkpoint_seconds:
+        stopping, due = distributed.agree(
+            around.stop(), now - self._saved >= around.checkpoint_seconds,
+            device=self._loop.job.device)
+        if stopping or due:
             self._loop.save()
             self._saved = time.monotonic()
         if stopping:
