@@ -1,7 +1,7 @@
 """The rows of all processes: what a loss needs to see the whole batch when each rank holds a part.
 
 A batch of N images lies on W ranks in rank order, n = N / W on each. The objective is the mean over
-the ranks of what each returns as its loss, so the loop averages the ranks' gradients; here each rank
+the ranks of what each returns as its loss, so the loop averages the ranks' gradients; here a rank
 receives the gradients that all ranks' losses send to its rows. With one process all is a no-op.
 
 Random numbers: every rank draws for the whole batch from its global generator, which all ranks seed

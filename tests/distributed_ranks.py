@@ -1,0 +1,204 @@
+"""Small runs of every method, made by one process or shared by several; compared by
+test_training_distributed.py. Also the program that makes the shared runs:
+
+    python tests/distributed_ranks.py FOLDER
+
+writes FOLDER/RUN/NAME.RANK.pt and the ranks' exit codes, FOLDER/codes.json. It imports torch once
+and forks the ranks of one run after another.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import test_methods_training as small
+import torch
+from torch import Tensor
+
+from harness.execute import _views
+from harness.schema import Training
+from harness.training import distributed
+from harness.training.loop import Job, Loop, Surroundings, View
+from harness.training.teachers import Teachers
+from methods.base import Batch, Method
+from methods.parts.distributed import mine
+
+# name -> (method, options); the variants go other ways than the defaults
+CASES: dict[str, tuple[str, dict[str, object]]] = {
+    **{name: (name, {}) for name in small.TRAINABLE},
+    "cld-npid": ("cld", {"instance": "npid", "momentum": 0.5, "head": "linear"}),
+    "fnc-support": ("fnc", {"multi_crop": False, "support_size": 2, "memory_multiplier": 0,
+                            "score_views": "support", "mode": "elimination", "threshold": 0.0}),
+    "fnc-two": ("fnc", {"multi_crop": False, "support_size": 1, "memory_multiplier": 4}),
+    "mocov2-shuffled": ("mocov2", {"key_splits": 4}),
+    "npid-full": ("npid", {"negatives": 0}),
+    "swav-queue": ("swav", {"local_views": 2, "queue_size": 32, "queue_start": 0.0}),
+}
+FOUR = ("barlow_twins", "fnc", "mocov2-shuffled", "npid", "simclr", "swav-queue")
+KILLED = "mocov2-shuffled"  # random numbers, a queue and an average are in its checkpoint
+KILLED_AT = 5
+STEPS, LOOP_STEPS = 3, 10
+Found = dict[str, Any]
+
+
+def measured(name: str, folder: Path, parts: int = 1) -> Found:
+    """What a run computes: loss and gradients of a step, those and the state of three, the loop.
+
+    A step in float32, the rest in float64: there a key at FNC's threshold cannot be in on one side
+    and out on the other. parts: processes of the run that this one, alone, is compared with.
+    """
+    single = _steps(_built(name, parts), 1)
+    double = _steps(_built(name, parts).double(), STEPS)
+    loop = looped(name, folder, parts=parts)
+    return {"single": single, "double": double, "loop": loop.losses,
+            "loop_state": _state(loop.job.method), "loop_rng": torch.get_rng_state()}
+
+
+def looped(name: str, folder: Path, stop: Callable[[], bool] = lambda: False,
+           seconds: float = 1e9, parts: int = 1) -> Loop:
+    """Ten steps of the harness's loop, or what a checkpoint in `folder` has left of them."""
+    method = _built(name, parts).double()
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randint(0, 256, (small.NUM_IMAGES, 16, 16, 3), dtype=torch.uint8,
+                           generator=generator)
+    number = torch.arange(small.NUM_IMAGES)
+    training = Training(epochs=LOOP_STEPS * small.BATCH / small.NUM_IMAGES,
+                        batch_size=small.BATCH, lr=0.01, precision="fp32")
+    teachers = cast(Teachers, _Pixels()) if method.needs_teachers else None
+    job = Job(method, pixels, number % 4, _doubled(method), training, 3, "cpu",
+              name, groups=number % small.GROUPS, teachers=teachers)
+    loop = Loop(job, Surroundings(folder / name, seconds, lambda facts: None, stop))
+    loop.run()
+    return loop
+
+
+def _doubled(method: Method) -> list[View]:
+    def one(view: View) -> View:
+        return lambda images, generator: view(images, generator).double()
+
+    return [one(view) for view in _views(method, {"image_size": 16})]
+
+
+class _Pixels:
+    """Three teachers that say some of the image's pixels."""
+
+    def embed(self, views: Sequence[Tensor], *which: Tensor | None) -> list[list[Tensor]]:
+        return [[view.flatten(1)[:, 6 * t:6 * t + 6] for view in views] for t in range(3)]
+
+
+def _built(name: str, parts: int) -> Method:
+    method_name, options = CASES[name]
+    torch.manual_seed(0)
+    method = small.built(method_name, **options)
+    if parts > 1 and hasattr(method, "group_loss"):
+        # CLD groups the images of each rank by themselves, so one process must do the same
+        whole = method.group_loss
+        method.group_loss = lambda *views: torch.stack(  # type: ignore[assignment]
+            [whole(*part) for part in zip(*(v.chunk(parts) for v in views), strict=True)]).mean()
+    return method
+
+
+def _steps(method: Method, steps: int) -> Found:
+    distributed.convert(method)
+    trainable = [p for p in method.parameters() if p.requires_grad]
+    optimiser = torch.optim.SGD(trainable, 0.02, 0.9)
+    losses = []
+    torch.manual_seed(1)
+    for step in range(steps):
+        batch = _own(small.images(method, step), trainable[0].dtype)
+        loss = small.total(method.loss(batch))
+        optimiser.zero_grad()
+        loss.backward()
+        losses.append(distributed.average(method.parameters(), loss))
+        gradients = {key: p.grad.clone() for key, p in method.named_parameters()
+                     if p.grad is not None}
+        optimiser.step()
+        method.after_step(batch.progress)
+    return {"losses": torch.stack(losses), "gradients": gradients, "state": _state(method),
+            "rng": torch.get_rng_state()}
+
+
+def _own(batch: Batch, dtype: torch.dtype) -> Batch:
+    """This rank's rows of a batch."""
+    assert batch.labels is not None and batch.groups is not None
+    return Batch([mine(view).to(dtype) for view in batch.views], mine(batch.index), batch.progress,
+                 mine(batch.labels), mine(batch.groups),
+                 [[mine(said).to(dtype) for said in teacher] for teacher in batch.teachers])
+
+
+def _state(method: Method) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in method.state_dict().items()}
+
+
+def _killing(step: int) -> Callable[[], bool]:
+    """A `stop` that is asked after every step and kills the last rank at the given one."""
+    asked: Iterator[int] = iter(range(1, 1000))
+
+    def stop() -> bool:
+        if next(asked) == step and distributed.rank() == distributed.world() - 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return False
+
+    return stop
+
+
+def _tried(name: str, folder: Path) -> Found:
+    try:
+        return measured(name, folder)
+    except Exception:  # the same on all ranks, as a rule, so the next run goes on
+        return {"error": traceback.format_exc()}
+
+
+def _resumable(name: str, folder: Path, kill_at: int) -> Found:
+    """The loop with a checkpoint after every step."""
+    return {"loop": looped(name, folder, _killing(kill_at), seconds=0.0).losses}
+
+
+def _be(place: int, size: int, folder: Path, names: Sequence[str], kill_at: int | None) -> None:
+    """Do what one rank does."""
+    torch.set_num_threads(1)
+    with distributed.process_group(f"file://{folder}/meeting", place, size, "cpu", timeout=30):
+        for name in names:
+            found = _tried(name, folder) if kill_at is None else _resumable(name, folder, kill_at)
+            torch.save(found, folder / f"{name}.{place}.pt")
+
+
+def _forked(folder: Path, size: int, names: Sequence[str],
+            kill_at: int | None = None) -> list[int]:
+    """Run the ranks; their exit codes."""
+    folder.mkdir(exist_ok=True)
+    (folder / "meeting").unlink(missing_ok=True)
+    children = []
+    for place in range(size):
+        child = os.fork()
+        if not child:
+            try:
+                _be(place, size, folder, names, kill_at)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        children.append(child)
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+def main() -> None:
+    """Make all shared runs."""
+    folder = Path(sys.argv[1])
+    codes = {"two": _forked(folder / "two", 2, list(CASES)),
+             "four": _forked(folder / "four", 4, FOUR),
+             "killed": _forked(folder / "resumed", 2, [KILLED], KILLED_AT)}
+    codes["files_after_kill"] = [len(list((folder / "resumed").glob("*.pt")))]
+    codes["resumed"] = _forked(folder / "resumed", 2, [KILLED], 0)
+    (folder / "codes.json").write_text(json.dumps(codes))
+
+
+if __name__ == "__main__":
+    main()
