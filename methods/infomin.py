@@ -24,7 +24,7 @@ class InfoMin(MoCoV2):
     """MoCo whose key is also met by a query made of nine shuffled patches of the image."""
 
     paper = "What Makes for Good Views for Contrastive Learning?, arXiv 2005.10243"
-    views: tuple[str, ...] = ("cld_a_plus", "cld_a_plus", "cld_a_plus")
+    views: tuple[str, ...] = ("cld_d", "cld_d", "infomin_jigsaw")
     average_first = False
 
     @dataclass(frozen=True)

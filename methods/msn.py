@@ -26,7 +26,7 @@ from methods.parts.masking import mask_patches
 from methods.parts.sinkhorn import balance
 from methods.registry import register
 
-FOCAL = {"recipe": "simclr_cifar", "blur_p": 0.5, "crop_min": 0.05, "crop_max": 0.3}
+FOCAL = {"recipe": "simclr_cifar", "blur_p": 0.5, "crop_min": 0.05, "crop_max": 0.3, "size": 3 / 7}
 
 
 @full_precision

@@ -192,32 +192,6 @@ def test_half_precision_changes_the_loss_little(name: str) -> None:
     assert abs(loss.item() - exact) < 0.05 * abs(exact) + 0.05
 
 
-def test_groups_beyond_the_batch_are_warned_of() -> None:
-    """CLD says what its group loss is when every image is a group of its own."""
-    cls = load(SPECS["cld"])
-    values = {"queue_size": 64, "groups": BATCH + 4}
-    with pytest.warns(UserWarning, match="with 4 constant logits"):
-        cls(backbone(), Info(NUM_IMAGES, 4, BATCH, 20, WIDTH), build(cls.Config, values, "cld"))
-
-
-@pytest.mark.parametrize(
-    ("name", "values", "message"),
-    [
-        ("mocov2", {"queue_size": BATCH - 1}, "raise it or lower the batch size"),
-        ("fnc", {"top_k": 20 * BATCH}, "exceeds the 256 candidates; lower it"),
-        ("fnc", {"memory_multiplier": 4}, "< 10 views: too few"),
-        ("fnc", {"score_views": "support", "support_size": 0}, "needs support_size >= 1"),
-        ("distil", {"teachers": "base"}, "needs 0 experts, got 2"),
-    ],
-)
-def test_bad_settings_are_refused(name: str, values: dict[str, object], message: str) -> None:
-    """What cannot work is said before training, in one line with the remedy."""
-    cls = load(SPECS[name])
-    info = Info(NUM_IMAGES, 4, BATCH, 20, WIDTH, num_groups=GROUPS, teacher_dims=(6, 6, 6))
-    with pytest.raises(ValueError, match=message):
-        cls(backbone(), info, build(cls.Config, values, name))
-
-
 VARIANTS = [
     ("cld", {"instance": "npid", "momentum": 0.5, "head": "linear", "norm_head": False}),
     ("cld", {"instance": "moco", "variant": "paper", "grouping": "ncuts", "eigenvectors": 4}),

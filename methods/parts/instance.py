@@ -23,7 +23,7 @@ Branch = BankBranch | QueueBranch | TargetBranch
 VIEWS = {
     "npid": ("cld_a_plus",) * 2,
     "byol": ("byol_t", "byol_t_prime"),
-    "infomin": ("cld_a_plus",) * 4,
+    "infomin": ("cld_d", "cld_d", "cld_d", "infomin_jigsaw"),
 }
 
 
