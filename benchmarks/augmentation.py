@@ -27,8 +27,11 @@ from torchvision import transforms
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets import views  # noqa: E402 (the path of a clone that is not installed)
+from datasets.randaugment import POLICIES  # noqa: E402 (as above)
 from datasets.recipes import RECIPES, View  # noqa: E402 (as above)
 
+# the recipes that torchvision can be asked for at one size
+NAMES = sorted(name for name, view in RECIPES.items() if view.size is None)
 SIDE = 32
 BATCH = 256
 TARGET = 10.0
@@ -55,11 +58,15 @@ def torchvision_pipeline(view: View) -> transforms.Compose:
     jitter = transforms.ColorJitter(view.brightness, view.contrast, view.saturation, view.hue)
     steps = [transforms.RandomResizedCrop(SIDE, (view.crop_min, view.crop_max), ratio),
              transforms.RandomHorizontalFlip(view.flip),
-             transforms.RandomApply([jitter], view.jitter_p),
-             transforms.RandomGrayscale(view.gray), transforms.ToTensor()]
+             transforms.RandomApply([jitter], view.jitter_p)]
+    if view.randaugment != "none":  # torchvision's own 14 operations; its magnitudes run to 30
+        policy = POLICIES[view.randaugment]
+        steps.append(transforms.RandAugment(policy.layers, int(3 * policy.magnitude)))
+    steps += [transforms.RandomGrayscale(view.gray), transforms.ToTensor()]
     if view.blur_p:
         steps.append(transforms.RandomApply([transforms.GaussianBlur(3, view.sigma)], view.blur_p))
-    return transforms.Compose([*steps, transforms.Normalize(views.MEAN, views.STD)])
+    steps.append(transforms.Normalize(views.MEAN, views.STD))
+    return transforms.Compose([*steps, transforms.RandomErasing(view.erase_p)])
 
 
 def torchvision_loader(images: np.ndarray, view: View) -> Callable[[], int]:
@@ -141,7 +148,7 @@ def two_views(images: np.ndarray, view: View, repeats: int = 50) -> tuple[float,
 def main() -> int:
     """Print the table; 0 if the engine reaches the target."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--recipe", default="simclr_cifar", choices=sorted(RECIPES))
+    parser.add_argument("--recipe", default="simclr_cifar", choices=NAMES)
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
@@ -152,7 +159,7 @@ def main() -> int:
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     runners = {"torchvision, PIL, 2 workers": torchvision_loader(images, view),
                "this project": ours(images, view, chosen.threads)}
-    if importlib.util.find_spec("kornia"):
+    if importlib.util.find_spec("kornia") and view.randaugment == "none":
         runners["kornia"] = kornia_pipeline(images, view, chosen.threads)
     speeds = measure(runners, chosen.rounds)
     middles = {name: statistics.median(values) for name, values in speeds.items()}
@@ -162,8 +169,8 @@ def main() -> int:
     for name, values in speeds.items():
         print(f"{name:30s} {middles[name]:10,.0f} views/s  x{middles[name] / base:5.1f}  "
               f"(min {min(values):,.0f}, max {max(values):,.0f})")
-    if not importlib.util.find_spec("kornia"):
-        print("kornia is not installed: not measured")
+    if "kornia" not in runners:
+        print("kornia: not measured (not installed, or the recipe has RandAugment)")
     median, best = two_views(images, view)
     print(f"two views of {BATCH} images, 1 thread: median {median:.1f} ms, best {best:.1f} ms")
     ratio = middles["this project"] / base

@@ -225,8 +225,10 @@ def _finish(x: Tensor, view: View, drawn: Draws) -> Tensor:
     gray = _coin(drawn, 2, view.gray, 4).to(x.device)
     x = torch.where(gray, colour.grayscale(x), x)
     x = x if early else _blur(x, view, drawn)
-    solarized = _coin(drawn, 4, view.solarize_p, 4).to(x.device)
-    return torch.where(solarized, colour.solarize(x), x)
+    if view.solarize_p > 0:
+        solarized = _coin(drawn, 4, view.solarize_p, 4).to(x.device)
+        x = torch.where(solarized, colour.solarize(x), x)
+    return x
 
 
 def _blur(x: Tensor, view: View, drawn: Draws) -> Tensor:
