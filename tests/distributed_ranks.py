@@ -33,11 +33,16 @@ from methods.parts.distributed import mine
 # name -> (method, options); the variants go other ways than the defaults
 CASES: dict[str, tuple[str, dict[str, object]]] = {
     **{name: (name, {}) for name in small.TRAINABLE},
+    "cld-byol": ("cld", {"instance": "byol", "variant": "paper"}),
+    "cld-infomin": ("cld", {"instance": "infomin"}),
     "cld-npid": ("cld", {"instance": "npid", "momentum": 0.5, "head": "linear"}),
+    "fnc-paper": ("fnc", {"variant": "paper", "support_size": 2, "aggregate": "mean"}),
     "fnc-support": ("fnc", {"multi_crop": False, "support_size": 2, "memory_multiplier": 0,
                             "score_views": "support", "mode": "elimination", "threshold": 0.0}),
     "fnc-two": ("fnc", {"multi_crop": False, "support_size": 1, "memory_multiplier": 4}),
     "mocov2-shuffled": ("mocov2", {"key_splits": 4}),
+    "msn-koleo": ("msn", {"koleo_weight": 0.1, "entropy_weight": 0.1, "sinkhorn": False,
+                          "focal_views": 2}),
     "npid-full": ("npid", {"negatives": 0}),
     "swav-queue": ("swav", {"local_views": 2, "queue_size": 32, "queue_start": 0.0}),
 }

@@ -109,13 +109,14 @@ def crossed(
 
 @full_precision
 def koleo(x_ND: Tensor) -> Tensor:
-    """Return the mean over rows of -log of the distance to the nearest other unit row.
+    """Return the mean over rows of -log of the distance to the nearest other unit row of any rank.
 
     It spreads the rows over the sphere. Source: "Spreading vectors for similarity search", arXiv
     1806.03198; DINOv2's released koleo_loss.py, whose 1e-8 are kept.
     """
     x_ND = F.normalize(x_ND, dim=1, eps=1e-8)
+    every_MD, own = gather(x_ND), rank_rows(len(x_ND), device=x_ND.device)[:, None]
     with torch.no_grad():
-        nearest_N = (x_ND @ x_ND.T).fill_diagonal_(-1).argmax(dim=1)
-    distance_N = F.pairwise_distance(x_ND, x_ND[nearest_N], eps=1e-8)
+        nearest_N = (x_ND @ every_MD.T).scatter_(1, own, -1).argmax(dim=1)
+    distance_N = F.pairwise_distance(x_ND, every_MD[nearest_N], eps=1e-8)
     return -(distance_N + 1e-8).log().mean()
