@@ -89,6 +89,16 @@ def test_a_view_with_cells_is_the_whole_view_cut() -> None:
     assert torch.equal(joined, wanted)
 
 
+@pytest.mark.parametrize("name", ["simclr", "fnc", "cld_d", "swav_local", "infomin_jigsaw"])
+def test_a_part_of_a_batch_looks_as_in_the_whole_one(name: str) -> None:
+    """Processes that share a batch draw the same numbers, those of policies and patches too."""
+    view, batch = recipes.RECIPES[name], pictures(8)
+    whole = views.apply(batch, view, generator(), 32)
+    parts = [views.apply(batch[4 * i:4 * i + 4], view, generator(), 32, part=(i, 2))
+             for i in (0, 1)]
+    torch.testing.assert_close(torch.cat(parts), whole, atol=1e-5, rtol=0)
+
+
 def test_erasing_leaves_the_mean_colour() -> None:
     """CLD's erasing comes after normalising: zeros, in every image, on 2 to 33 % of it."""
     out = views.apply(pictures(200), recipes.RECIPES["cld_a_plus_erasing"], generator(), 32)
