@@ -123,7 +123,7 @@ REFUSED = [
     ("fnc", {"memory_multiplier": -1}, "'memory_multiplier' must be >= 0, got -1"),
     ("distil", {"teachers": "base"}, "needs 0 experts, got 2"),
     *((name, {"temperature": value}, "'temperature' must be > 0")
-      for name in ("simclr", "mocov2", "moclr", "fnc", "cld", "npid", "infomin", "msn", "swav", "ts")
+      for name in ("simclr", "mocov2", "moclr", "fnc", "cld", "npid", "infomin", "msn", "swav")
       for value in (0, -0.1)),
     ("cld", {"group_temperature": 0}, "'group_temperature' must be > 0"),
     ("msn", {"sharpen": 0}, "'sharpen' must be > 0"),
