@@ -146,22 +146,22 @@ RECIPES: dict[str, View] = {
     # RandAugment operations, grey. The released blur pads by reflection, the engine renormalises.
     "cld_d": View(crop_min=0.2, aspect=4 / 3, flip=0.5, **_jitter(0.8, 0.8, 0.2), blur_p=0.5,
                   randaugment="infomin", gray=0.2),
-    # PyContrast, datasets/util.py: 255 px of at least .6 of the image, 3 x 3 cells of 85 px, 64 px
-    # of each, no colour; the sides are shares, so 32 px images give 36 px, 12 px and 9 px
+    # The same file: 255 px of at least .6 of the image, 3 x 3 cells of 85 px, 64 px of each, no
+    # colour. The sides are shares: 32 px images give 36 px, 12 px and 9 px.
     "infomin_jigsaw": View(crop_min=0.6, aspect=4 / 3, flip=0.5, size=255 / 224, grid=3,
                            patch=64 / 85),
     # FNC, data_util.py: SimCLR's with RandAugment before grey. The released code blurs a whole
     # batch of a replica with one sigma, the engine each image with its own.
     "fnc": View(**_SIMCLR, randaugment="fnc"),
-    # SwAV, main_swav.py and scripts/: 2 views of 224 px and 6 of 96 px, colours of SimCLR
+    # SwAV, src/multicropdataset.py and scripts/: 2 views of 224 px, 6 of 96 px, SimCLR's colours
     "swav_global": View(**{**_SIMCLR, "crop_min": 0.14}),
     "swav_local": View(**{**_SIMCLR, "crop_min": 0.05}, crop_max=0.14, size=96 / 224),
     # Barlow Twins, main.py, and VICReg, augmentations.py: BYOL's probabilities on PIL images.
     # (VICReg's paper may differ from its code in blur and solarisation; its text was not seen.)
     "barlow_t": View(**_PIL, blur_p=1.0),
     "barlow_t_prime": View(**_PIL, blur_p=0.1, solarize_p=0.2),
-    # MoCo v3, main_moco.py: the same, crops of at least .2 (--crop-min is .08 for ViT and long
-    # runs). SimSiam, main_simsiam.py: moco_v2, unchanged.
+    # MoCo v3, main_moco.py: the same, crops of at least .2 (for ResNet-50; what other networks
+    # used is not known here). SimSiam, main_simsiam.py: moco_v2, unchanged.
     "mocov3_t": View(**{**_PIL, "crop_min": 0.2}, blur_p=1.0),
     "mocov3_t_prime": View(**{**_PIL, "crop_min": 0.2}, blur_p=0.1, solarize_p=0.2),
 }
