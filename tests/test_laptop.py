@@ -9,7 +9,8 @@ import pytest
 from support import sweep
 
 TRAINED = ("simclr", "mocov2", "byol", "moclr", "fnc", "cld", "dnc")
-MINUTES = 25
+# 17 on two quiet cores; a busy machine must not fail what is about accuracy
+MINUTES = 50
 
 
 @pytest.fixture(scope="module")
