@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import training_fixtures
 from test_plan import plan_of, pretrainings
 from torch import Tensor
 
 from datasets import views
 from harness.stages import in_order
+from harness.training.loop import Loop
 from harness.training.teachers import Teachers
 from methods import Pretrain, discover, load_recipe
 from methods.base import Info, Method
@@ -135,6 +138,20 @@ def test_cached_teachers_say_what_they_say_of_the_plain_view(shared: int) -> Non
     for one, other in zip(cached, asked, strict=True):
         for a, b in zip(one, other, strict=True):
             torch.testing.assert_close(a, b)
+
+
+def test_the_loop_gives_each_view_the_cached_row(tmp_path: Path) -> None:
+    """A batch's teachers are those of its images' plain views, equal for both views."""
+    job = training_fixtures.job(epochs=1.0)
+    base = Colours(1.0)
+    teachers = Teachers([base], 0, "fp32", "cpu")
+    teachers.remember(job.pixels.numpy(), 16, None)
+    loop = Loop(replace(job, teachers=teachers), training_fixtures.surroundings(tmp_path))
+    batch = loop._batch()
+    ((first, second),) = batch.teachers
+    plain = base.embed(views.plain(job.pixels[batch.index], 16), "output")
+    assert torch.equal(first, second)
+    torch.testing.assert_close(first, plain)
 
 
 def test_cached_teachers_without_groups() -> None:
