@@ -63,7 +63,9 @@ class Method(nn.Module):
     trainable: False for a reference that is evaluated as it is; its `loss` is never called.
 
     Everything that training changes is a parameter or a buffer, so `state_dict()` is the whole
-    state. Random numbers come from torch's global generator only.
+    state. Random numbers come from torch's global generator only. Where several processes share a
+    batch each gets its own images: what compares images gathers them, and what draws draws for all
+    of them (`methods/parts/distributed.py`).
     """
 
     paper: str = ""

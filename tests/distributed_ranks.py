@@ -11,21 +11,25 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import test_methods_training as small
+import test_training_stages as stages
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from harness.execute import _views
 from harness.schema import Training
 from harness.training import distributed
-from harness.training.loop import Job, Loop, Surroundings, View
+from harness.training.loop import Interrupted, Job, Loop, Surroundings, View
 from harness.training.teachers import Teachers
 from methods.base import Batch, Method
 from methods.parts.distributed import mine
@@ -46,11 +50,11 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
     "npid-full": ("npid", {"negatives": 0}),
     "swav-queue": ("swav", {"local_views": 2, "queue_size": 32, "queue_start": 0.0}),
 }
-FOUR = ("barlow_twins", "fnc", "mocov2-shuffled", "npid", "simclr", "swav-queue")
-KILLED = "mocov2-shuffled"  # random numbers, a queue and an average are in its checkpoint
-KILLED_AT = 5
+FOUR = ("fnc", "mocov2-shuffled", "npid", "simclr")
+CUT = "mocov2-shuffled"  # random numbers, a queue and an average are in its checkpoint
 STEPS, LOOP_STEPS = 3, 10
 Found = dict[str, Any]
+Run = Callable[[str, Path], Found]
 
 
 def measured(name: str, folder: Path, parts: int = 1) -> Found:
@@ -142,16 +146,18 @@ def _state(method: Method) -> dict[str, Tensor]:
     return {key: value.clone() for key, value in method.state_dict().items()}
 
 
-def _killing(step: int) -> Callable[[], bool]:
-    """A `stop` that is asked after every step and kills the last rank at the given one."""
+def _last_rank(at: int, do: Callable[[], bool]) -> Callable[[], bool]:
+    """A `stop`, asked after every step, by which the last rank does something at one of them."""
     asked: Iterator[int] = iter(range(1, 1000))
+    return lambda: next(asked) == at and distributed.rank() == distributed.world() - 1 and do()
 
-    def stop() -> bool:
-        if next(asked) == step and distributed.rank() == distributed.world() - 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return False
 
-    return stop
+def _die() -> bool:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return True
+
+
+# -- what a rank does with a name and the run's folder --------------------------------------------
 
 
 def _tried(name: str, folder: Path) -> Found:
@@ -161,23 +167,40 @@ def _tried(name: str, folder: Path) -> Found:
         return {"error": traceback.format_exc()}
 
 
-def _resumable(name: str, folder: Path, kill_at: int) -> Found:
+def _checkpointed(name: str, folder: Path, at: int = 0, do: Callable[[], bool] = _die) -> Found:
     """The loop with a checkpoint after every step."""
-    return {"loop": looped(name, folder, _killing(kill_at), seconds=0.0).losses}
+    try:
+        return {"loop": looped(name, folder, _last_rank(at, do), seconds=0.0).losses}
+    except (Interrupted, ValueError) as error:
+        return {"said": str(error)}
 
 
-def _be(place: int, size: int, folder: Path, names: Sequence[str], kill_at: int | None) -> None:
-    """Do what one rank does."""
+def _apart(name: str, folder: Path) -> Found:
+    """Only the first rank sees the checkpoint."""
+    return _checkpointed(name, folder if distributed.rank() == 0 else folder / "elsewhere")
+
+
+def stage(name: str, folder: Path) -> Found:
+    """A pre-training stage from the data set to the artifact; its files and its encoder."""
+    lab = stages.Lab(folder / f"lab{distributed.rank()}")
+    lab.root.mkdir()
+    # a larger rate multiplies what float32 rounds by ten each step
+    training = {**stages.TRAINING, "precision": "fp32", "lr": 0.001}
+    artifact, metrics = lab.pretrain(name, name, training=training)
+    files = sorted(path.name for path in artifact.glob("*") if path.name != "stage.json")
+    encoder = load_file(artifact / "encoder.safetensors") if files else {}
+    return {"files": files, "encoder": encoder, "images_seen": metrics["images_seen"]}
+
+
+def _be(place: int, size: int, folder: Path, names: Sequence[str], run: Run) -> None:
     torch.set_num_threads(1)
     with distributed.process_group(f"file://{folder}/meeting", place, size, "cpu", timeout=30):
         for name in names:
-            found = _tried(name, folder) if kill_at is None else _resumable(name, folder, kill_at)
-            torch.save(found, folder / f"{name}.{place}.pt")
+            torch.save(run(name, folder), folder / f"{name}.{place}.pt")
 
 
-def _forked(folder: Path, size: int, names: Sequence[str],
-            kill_at: int | None = None) -> list[int]:
-    """Run the ranks; their exit codes."""
+def _forked(folder: Path, size: int, names: Sequence[str], run: Run) -> list[int]:
+    """Let every rank do `run` for every name; their exit codes."""
     folder.mkdir(exist_ok=True)
     (folder / "meeting").unlink(missing_ok=True)
     children = []
@@ -185,7 +208,7 @@ def _forked(folder: Path, size: int, names: Sequence[str],
         child = os.fork()
         if not child:
             try:
-                _be(place, size, folder, names, kill_at)
+                _be(place, size, folder, names, run)
             except BaseException:
                 traceback.print_exc()
                 os._exit(1)
@@ -197,11 +220,17 @@ def _forked(folder: Path, size: int, names: Sequence[str],
 def main() -> None:
     """Make all shared runs."""
     folder = Path(sys.argv[1])
-    codes = {"two": _forked(folder / "two", 2, list(CASES)),
-             "four": _forked(folder / "four", 4, FOUR),
-             "killed": _forked(folder / "resumed", 2, [KILLED], KILLED_AT)}
-    codes["files_after_kill"] = [len(list((folder / "resumed").glob("*.pt")))]
-    codes["resumed"] = _forked(folder / "resumed", 2, [KILLED], 0)
+    codes = {"two": _forked(folder / "two", 2, list(CASES), _tried),
+             "four": _forked(folder / "four", 4, FOUR, _tried),
+             "stage": _forked(folder / "stage", 2, ["simclr"], stage)}
+    cut = folder / "cut"
+    codes["killed"] = _forked(cut, 2, [CUT], partial(_checkpointed, at=5))
+    asked = partial(_checkpointed, at=3, do=lambda: True)
+    for name, before, run in (
+            ("apart", cut, _apart), ("resumed", cut, _checkpointed), ("stopped", cut, asked),
+            ("again", folder / "stopped", _checkpointed)):
+        shutil.copytree(before, folder / name)
+        codes[name] = _forked(folder / name, 2, [CUT], run)
     (folder / "codes.json").write_text(json.dumps(codes))
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from support import ROOT
 from torch import nn
+from torch._subclasses import FakeTensorMode
 
 from harness.training import distributed
 from harness.training.loop import Loop
@@ -98,13 +99,52 @@ def _local(name: str, key: str) -> bool:
         "running" in key or "num_batches" in key)
 
 
-def test_a_killed_rank_ends_the_others_and_the_run_resumes(shared: Path) -> None:
-    codes, folder = json.loads((shared / "codes.json").read_text()), shared / "resumed"
-    assert codes["killed"] == [1, -9] and codes["files_after_kill"] == [0]
+@pytest.fixture(scope="module")
+def codes(shared: Path) -> dict[str, list[int]]:
+    """The ranks' exit codes in every run."""
+    found: dict[str, list[int]] = json.loads((shared / "codes.json").read_text())
+    return found
+
+
+def test_a_killed_rank_ends_the_others_and_the_run_resumes(
+        shared: Path, codes: dict[str, list[int]]) -> None:
+    assert codes["killed"] == [1, -9] and not list((shared / "cut").glob("*.pt"))
     assert codes["two"] == codes["resumed"] == [0, 0] and codes["four"] == [0] * 4
+    _assert_loop_is_whole(shared, "resumed")
+
+
+def test_a_request_to_stop_one_rank_stops_all_after_the_same_step(
+        shared: Path, codes: dict[str, list[int]]) -> None:
+    assert codes["stopped"] == codes["again"] == [0, 0]
     for rank in range(2):
-        whole = load(shared / "two", ranks.KILLED, rank)["loop"]
-        assert torch.equal(load(folder, ranks.KILLED, rank)["loop"], whole)
+        said = load(shared / "stopped", ranks.CUT, rank)["said"]
+        assert said == f"stopped after step 7 of {ranks.LOOP_STEPS}"
+    _assert_loop_is_whole(shared, "again")
+
+
+def _assert_loop_is_whole(shared: Path, run: str) -> None:
+    for rank in range(2):
+        whole = load(shared / "two", ranks.CUT, rank)["loop"]
+        assert torch.equal(load(shared / run, ranks.CUT, rank)["loop"], whole)
+
+
+def test_ranks_that_see_other_checkpoints_are_refused(
+        shared: Path, codes: dict[str, list[int]]) -> None:
+    assert codes["apart"] == [0, 0]
+    for rank in range(2):
+        said = load(shared / "apart", ranks.CUT, rank)["said"]
+        assert "found checkpoints of steps [4, 0]: put the checkpoint folder where" in said
+
+
+def test_the_first_rank_writes_the_artifact_of_the_stage(
+        shared: Path, codes: dict[str, list[int]], tmp_path: Path) -> None:
+    assert codes["stage"] == [0, 0]
+    first, second = (load(shared / "stage", "simclr", rank) for rank in range(2))
+    assert "method.safetensors" in first["files"] and second["files"] == []
+    one = ranks.stage("simclr", tmp_path)
+    assert len(one["encoder"]) > 5 and one["files"] == first["files"]
+    assert one["images_seen"] == first["images_seen"] == second["images_seen"]
+    torch.testing.assert_close(first["encoder"], one["encoder"], rtol=1e-4, atol=1e-5)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(
@@ -130,6 +170,18 @@ def test_one_process_is_left_alone() -> None:
     module = nn.Sequential(nn.BatchNorm1d(3))
     distributed.convert(module)
     assert type(module[0]) is nn.BatchNorm1d
+
+
+def test_a_gpu_gets_torchs_own_synchronised_norm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    with FakeTensorMode():
+        module = nn.Sequential(nn.BatchNorm2d(3, affine=False, device="cuda"),
+                               nn.Sequential(nn.BatchNorm1d(2, device="cuda")))
+        before = module.state_dict(keep_vars=True)
+        distributed.convert(module)
+    norms = [m for m in module.modules() if isinstance(m, nn.SyncBatchNorm)]
+    assert len(norms) == 2 and norms[0].weight is None
+    assert all(value is module.state_dict(keep_vars=True)[key] for key, value in before.items())
 
 
 @pytest.mark.parametrize("affine", [True, False])
