@@ -1,9 +1,10 @@
-"""What there is: methods, datasets, controls, evaluations, grids, scales, launchers.
+"""What there is: methods, datasets, controls, evaluations, grids, scales, launchers, tables.
 
     python -m harness.list methods
     python -m harness.list methods name=dnc
     python -m harness.list datasets
     python -m harness.list methods plugins=PATH
+    python -m harness.list tables name=dnc/table3
 """
 
 from __future__ import annotations
@@ -85,6 +86,13 @@ def evaluations(options: Mapping[str, str]) -> Entries:
             for name, e in found().items()}
 
 
+def tables(options: Mapping[str, str]) -> Entries:
+    """Every published table: its cells, how many of them can be filled here, and by what."""
+    from .papers_print import listing
+
+    return listing()
+
+
 def _configurations(group: str) -> Callable[[Mapping[str, str]], Entries]:
     """A listing of a configuration group: each file's opening comment says what it is."""
 
@@ -99,6 +107,7 @@ LISTINGS: dict[str, Callable[[Mapping[str, str]], Entries]] = {
     "methods": methods, "datasets": datasets, "controls": controls, "evaluations": evaluations,
     "grids": _configurations(GROUPS[0]), "scales": _configurations(GROUPS[1]),
     "launchers": _configurations(GROUPS[2]), "data": _configurations(GROUPS[3]),
+    "tables": tables,
 }
 
 
