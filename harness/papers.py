@@ -23,10 +23,10 @@ from .errors import UserError, unknown
 FOLDER = Path(__file__).resolve().parent.parent / "paper_tables"
 MEASURED_BY = ("authors", "quoted", "unstated")
 ROLES = ("role", "dataset")
-FILL = ("method", "options", "views", "pretrain", "epochs", "evaluation", "on", "metric",
+FILL = ("method", "options", "views", "pretrain", "epochs", "evaluation", "target", "metric",
         "evaluation_options")
 # What a stage cannot be made without.
-NEEDED = ("method", "pretrain", "epochs", "evaluation", "on")
+NEEDED = ("method", "pretrain", "epochs", "evaluation", "target")
 TABLE = ("id", "paper", "number", "page", "caption", "metric", "unit", "protocol", "note",
          "sources", "columns", "rows")
 COLUMN = ("name", "kind", "unit", "fill", "why_not", "approximate")

@@ -79,5 +79,5 @@ def fill_text(fill: Mapping[str, Any]) -> str:
         parts.append(f"{fill['epochs']} epochs")
     if "evaluation" in fill:
         chosen = [f"{k}={v}" for k, v in fill.get("evaluation_options", {}).items()]
-        parts.append(" ".join([fill["evaluation"], fill["metric"], "on", fill["on"], *chosen]))
+        parts.append(" ".join([fill["evaluation"], fill["metric"], "on", fill["target"], *chosen]))
     return ", ".join(part for part in parts if part)
