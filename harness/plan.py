@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from methods.limits import broken
 from methods.options import resolve
 from methods.recipe import Cluster, Pretrain
 from methods.registry import MethodSpec, load_recipe
@@ -40,6 +41,7 @@ class Plan:
     cells: tuple[Cell, ...]
     done: frozenset[str]
     class_counts: Mapping[tuple[str, int], tuple[int, ...]] = field(default_factory=dict)
+    cautions: tuple[str, ...] = ()  # settings that run but may not be what is meant
 
     @cached_property
     def stages(self) -> list[Stage]:
@@ -89,7 +91,8 @@ def make_plan(study: Study, store: Store) -> Plan:
     cells = tuple(builder.cells())
     if builder.problems:
         raise Problems(dict.fromkeys(builder.problems))
-    return Plan(study, cells, frozenset(store.committed()), builder.class_counts)
+    return Plan(study, cells, frozenset(store.committed()), builder.class_counts,
+                tuple(dict.fromkeys(builder.cautions)))
 
 
 class _Builder:
@@ -98,6 +101,7 @@ class _Builder:
     def __init__(self, study: Study) -> None:
         self.study = study
         self.problems: list[str] = []
+        self.cautions: list[str] = []
         self.class_counts: dict[tuple[str, int], tuple[int, ...]] = {}
         self._datasets: dict[str, Any] = {}
         self._memo: dict[Any, Stage] = {}
@@ -241,6 +245,7 @@ class _Builder:
         }
         if not spec.trainable:
             return self._stage("pretrain", params, {})
+        self._check_limits(spec, params["options"], row, data)
         params["data"] = strip(data)
         params["views"] = dict(self.study.config["scale"].get("views") or {})
         params["training"] = {**self._training(spec.name, row), "epochs": node.epochs}
@@ -254,6 +259,16 @@ class _Builder:
         if node.teacher_view != "same":  # named only where it matters: keys of older runs stay
             params["teacher_view"] = node.teacher_view
         return self._stage("pretrain", params, inputs)
+
+    def _check_limits(self, spec: MethodSpec, options: Mapping[str, Any], row: Row,
+                      data: Mapping[str, Any]) -> None:
+        """What a method refuses or warns of, before anything runs; the run itself asks again."""
+        size = min(self._training(spec.name, row)["batch_size"], int(data["images"]))
+        problems = broken(spec.refuses, options, size)
+        if problems:
+            raise Problems(f"method '{row.id}': {line}" for line in problems)
+        self.cautions += [f"method '{row.id}': {line}"
+                          for line in broken(spec.warns, options, size)]
 
     def _cluster(self, node: Cluster, row: Row, data: Mapping[str, Any],
                  seed: int) -> Stage:

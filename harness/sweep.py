@@ -94,7 +94,7 @@ def _sweep(study: Any, settings: dict[str, Any], command: str) -> int:
     if settings["repair"]:
         _repair(store)
     plan = make_plan(study, store)
-    for note in _overruled(study, command):
+    for note in [*(f"note: {line}" for line in plan.cautions), *_overruled(study, command)]:
         print(note, file=sys.stderr)
     progress.print_plan(plan, price(plan, store, settings["workers"]))
     if settings["dry_run"]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from methods.limits import Rules, broken
+from methods.parts.distributed import world
 
 LAYERS = ("pooled", "hidden", "output")
 
@@ -60,6 +64,7 @@ class Method(nn.Module):
         depends on an option sets `self.views` in `__init__`; the loop reads the instance.
     revision: raised by hand when the meaning of the method changes; it is part of every key.
     keeps: the state beside the networks, out of "ema", "queue", "bank", "memory".
+    refuses, warns: limits between options and the batch, see methods/limits.py.
     trainable: False for a reference that is evaluated as it is; its `loss` is never called.
 
     Everything that training changes is a parameter or a buffer, so `state_dict()` is the whole
@@ -75,14 +80,24 @@ class Method(nn.Module):
     needs_labels: bool = False
     needs_teachers: bool = False
     trainable: bool = True
+    refuses: Rules = ()
+    warns: Rules = ()
 
     @dataclass(frozen=True)
     class Config:
         """The method's options; none by default."""
 
     def __init__(self, backbone: nn.Module, info: Info, config: Any) -> None:
-        """Keep the backbone and the settings; a subclass adds its heads and its state."""
+        """Keep the backbone and the settings; a subclass adds its heads and its state.
+
+        Raises ValueError for settings that the method refuses; warns of those it warns of.
+        """
         super().__init__()
+        given = vars(config) if config is not None else {}
+        for line in broken(self.refuses, given, info.batch_size, world()):
+            raise ValueError(line)
+        for line in broken(self.warns, given, info.batch_size, world()):
+            warnings.warn(line, stacklevel=2)
         self.backbone = backbone
         self.info = info
         self.config = config

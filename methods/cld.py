@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from methods.base import Batch, Info, Method
 from methods.options import option
-from methods.parts.distributed import world
-from methods.parts.grouping import cross_level, group, refuse_eigenvectors, warn_of_singletons
+from methods.parts.grouping import cross_level, group
 from methods.parts.heads import MLP, Jigsaw, forked
 from methods.parts.instance import VIEWS, instance_branch, instance_loss
 from methods.parts.losses import unit
@@ -31,28 +30,35 @@ class CLD(Method):
     )
     views: tuple[str, ...] = ("cld_a_plus", "cld_a_plus", "cld_a_plus")
     keeps = ("ema", "queue")
+    refuses = (
+        ("queue_size < batch_size and instance != 'npid' and instance != 'byol'",
+         "option 'queue_size' {queue_size} is smaller than the batch of {batch_size}: raise it"
+         " or lower the batch size"),
+        ("grouping == 'ncuts' and eigenvectors > local_batch",
+         "option 'eigenvectors' {eigenvectors} exceeds the batch of {local_batch}: lower it"),
+    )
+    warns = (
+        ("groups > local_batch",
+         "{groups} groups exceed the batch of {local_batch}: each image is its own group, and the"
+         " group loss is InfoNCE between the views, as in the released ImageNet scripts, there with"
+         " {groups - local_batch} constant logits of 0; lower 'groups' to group images"),
+    )
 
     @dataclass(frozen=True)
     class Config(Method.Config):
-        """Options of CLD; the defaults are those of MoCo v2 + CLD on ImageNet."""
+        """Options of CLD; defaults: MoCo v2 + CLD on ImageNet. InfoMin + CLD has T .15 and .8."""
 
         instance: str = option(
             "mocov2", choices=("mocov2", "moco", "npid", "infomin", "byol"), source="scripts/"
         )
-        temperature: float = option(
-            0.2, above=0, help="moco 0.07, npid 0.1, infomin 0.15", source="scripts/"
-        )
-        group_temperature: float = option(
-            0.4, above=0, help="CIFAR 0.2, infomin 0.8", source="scripts/"
-        )
+        temperature: float = option(0.2, above=0, help="moco 0.07, npid 0.1", source="scripts/")
+        group_temperature: float = option(0.4, above=0, help="CIFAR 0.2", source="scripts/")
         weight: float = option(0.25, at_least=0, help="lambda; npid 1, moco 0.8", source="scripts/")
         groups: int = option(120, at_least=1, help="CIFAR 100 to 200", source="scripts/")
         iterations: int = option(5, at_least=1, source="scripts/")
         grouping: str = option("kmeans", choices=("kmeans", "ncuts"), source="scripts/")
         eigenvectors: int = option(15, at_least=1, help="of ncuts", source="choice")
-        head: str = option(
-            "mlp", choices=("mlp", "linear"), help="CIFAR: linear", source="scripts/"
-        )
+        head: str = option("mlp", choices=("mlp", "linear"), help="CIFAR linear", source="scripts/")
         norm_head: bool = option(True, help="NormLinear as last layer", source="scripts/")
         hidden_dim: int = option(2048, at_least=1, source="models/ResNet.py")
         output_dim: int = option(128, at_least=1, source="scripts/")
@@ -72,9 +78,6 @@ class CLD(Method):
         deep, byol = config.head == "mlp", config.instance == "byol"
         widths = info.feature_dim, config.hidden_dim if deep else None, config.output_dim
         self.trunk, self.instance_head, self.group_head = forked(*widths, config.norm_head, byol)
-        released, local = config.variant == "released", info.batch_size // world()
-        warn_of_singletons(config.groups, local, released)
-        refuse_eigenvectors(config.eigenvectors if config.grouping == "ncuts" else 1, local)
         self.views = VIEWS.get(config.instance, self.views)
         if config.instance == "infomin":
             self.jigsaw = Jigsaw(info.feature_dim, config.hidden_dim, config.output_dim)

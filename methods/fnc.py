@@ -33,6 +33,22 @@ class FNC(SimCLR):
         " arXiv 2011.11765"
     )
     keeps = ("ema", "memory")
+    refuses = (
+        (
+            "score_views == 'support' and not support_size",
+            "score_views='support' needs support_size >= 1",
+        ),
+        (
+            "memory_multiplier and memory_multiplier < 2 + support_size * multi_crop",
+            "memory_multiplier {memory_multiplier} < {2 + support_size * multi_crop} views:"
+            " too few",
+        ),
+        (
+            "top_k > batch_size * (memory_multiplier or 2 + support_size * multi_crop)",
+            "top_k {top_k} exceeds the {batch_size * (memory_multiplier or"
+            " 2 + support_size * multi_crop)} candidates; lower it",
+        ),
+    )
     memory: Tensor
 
     @dataclass(frozen=True)
@@ -65,12 +81,6 @@ class FNC(SimCLR):
         self.anchors = len(self.views) if config.multi_crop else 2
         multiplier = config.memory_multiplier
         rows = (multiplier or self.anchors) * info.batch_size
-        if config.score_views == "support" and not config.support_size:
-            raise ValueError("fnc: score_views='support' needs support_size >= 1")
-        if rows < self.anchors * info.batch_size:
-            raise ValueError(f"fnc: memory_multiplier {multiplier} < {self.anchors} views: too few")
-        if config.top_k > rows:
-            raise ValueError(f"fnc: top_k {config.top_k} exceeds the {rows} candidates; lower it")
         if multiplier:
             self.target = Momentum(self.backbone, self.projector)
             self.register_buffer("memory", torch.zeros(rows, config.output_dim))

@@ -17,7 +17,7 @@ from methods.parts.branches import QueueBranch
 from methods.parts.distributed import world
 from methods.parts.heads import mlp
 from methods.parts.losses import unit
-from methods.parts.stores import Queue, refuse_short_queue
+from methods.parts.stores import Queue
 from methods.registry import register
 
 
@@ -29,6 +29,16 @@ class MoCoV2(Method):
     views: tuple[str, ...] = ("moco_v2", "moco_v2")
     keeps = ("ema", "queue")
     average_first = True
+    refuses = (
+        ("queue_size < batch_size",
+         "option 'queue_size' {queue_size} is smaller than the batch of {batch_size}: raise it"
+         " or lower the batch size"),
+        (
+            "key_splits > batch_size // 2",
+            "option 'key_splits' {key_splits} leaves parts of fewer than 2 images of a batch of"
+            " {batch_size}: lower it",
+        ),
+    )
 
     @dataclass(frozen=True)
     class Config(Method.Config):
@@ -50,12 +60,6 @@ class MoCoV2(Method):
     def __init__(self, backbone: nn.Module, info: Info, config: Config) -> None:
         """Add the head, and the branch with the key encoder and the queue."""
         super().__init__(backbone, info, config)
-        refuse_short_queue(config.queue_size, info.batch_size)
-        if config.key_splits > info.batch_size // 2:
-            raise ValueError(
-                f"option 'key_splits' {config.key_splits} leaves parts of fewer than 2 images of a"
-                f" batch of {info.batch_size}: lower it"
-            )
         uneven = config.key_splits % world() or info.batch_size % config.key_splits
         if config.key_splits > 1 and world() > 1 and uneven:
             raise ValueError(

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from methods import reading
+from methods.limits import Rules
 from methods.options import Option, unknown
 from methods.reading import Module
 from methods.recipe import Recipe
@@ -30,6 +31,7 @@ C = TypeVar("C", bound=type)
 HERE = Path(__file__).parent
 READ = frozenset(
     ("paper", "views", "revision", "keeps", "needs_labels", "needs_teachers", "trainable")
+    + ("refuses", "warns")
 )
 
 
@@ -49,6 +51,8 @@ class MethodSpec:
     needs: tuple[str, ...]
     trainable: bool
     options: dict[str, Option]
+    refuses: Rules = ()
+    warns: Rules = ()
 
 
 def register(name: str) -> Callable[[C], C]:
@@ -186,6 +190,8 @@ def _method_spec(
         needs=(*needs, *facts.get("keeps", ())),
         trainable=facts.get("trainable", True),
         options=reading.inherited_options(module, node, find),
+        refuses=facts.get("refuses", ()),
+        warns=facts.get("warns", ()),
     )
 
 

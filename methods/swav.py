@@ -18,7 +18,6 @@ from methods.parts.distributed import gather, mine
 from methods.parts.heads import mlp
 from methods.parts.losses import full_precision, similarity, unit
 from methods.parts.sinkhorn import sinkhorn
-from methods.parts.stores import refuse_short_queue
 from methods.registry import register
 
 
@@ -42,6 +41,11 @@ class SwAV(Method):
     views: tuple[str, ...] = ("swav_global", "swav_global")
     revision = 2  # small crops are 96 of 224 pixels wide
     keeps = ("queue",)
+    refuses = (
+        ("queue_size and queue_size < batch_size",
+         "option 'queue_size' {queue_size} is smaller than the batch of {batch_size}: raise it"
+         " or lower the batch size"),
+    )
     queue: Tensor
 
     @dataclass(frozen=True)
@@ -64,8 +68,6 @@ class SwAV(Method):
     def __init__(self, backbone: nn.Module, info: Info, config: Config) -> None:
         """Add the projector, the prototypes and one queue for each global view."""
         super().__init__(backbone, info, config)
-        if config.queue_size:
-            refuse_short_queue(config.queue_size, info.batch_size)
         self.views = self.views + ("swav_local",) * config.local_views
         self.projector = mlp([info.feature_dim, config.hidden_dim, config.output_dim])
         self.prototypes = nn.Linear(config.output_dim, config.prototypes, bias=False)

@@ -5,15 +5,20 @@ What differs between a paper and its released code is one option, `variant`, and
 
 from __future__ import annotations
 
+import re
 import warnings
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
 from test_methods_training import BATCH, GROUPS, SPECS, WIDTH, backbone, built, images, total, train
+from test_plan import plan_of
 
+from harness.errors import Problems
 from methods import load
 from methods.base import Batch, Info
+from methods.limits import value
 from methods.options import build
 from methods.parts.cancellation import cancelled_nce
 from methods.parts.grouping import cross_level, empty_groups, kmeans
@@ -141,17 +146,58 @@ def test_bad_settings_are_refused(name: str, values: dict[str, object], message:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("variant", "message"), [
-    ("released", "20 groups exceed the batch of 16: .* with 4 constant logits of 0"),
-    ("paper", "20 groups exceed the batch of 16: .* InfoNCE between the views; lower 'groups'"),
-])
-def test_more_groups_than_images_are_warned_of(variant: str, message: str) -> None:
+def test_more_groups_than_images_are_warned_of() -> None:
     """It trains, since the released scripts do it, but what the loss then is is said first."""
+    message = "20 groups exceed the batch of 16: .* InfoNCE .* with 4 constant logits of 0"
     with pytest.warns(UserWarning, match=message):
-        built("cld", groups=BATCH + 4, variant=variant)
+        built("cld", groups=BATCH + 4)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        built("cld", groups=BATCH, variant=variant)
+        built("cld", groups=BATCH)
+
+
+def test_a_plan_refuses_and_warns_before_anything_runs(tmp_path: Path) -> None:
+    """The same limits hold for a whole grid, where the first run may be hours away."""
+    row = ("grid.methods=[mocov2,fnc,cld]", "grid.seeds=[0]", "grid.conditions=[curated]")
+    assert not plan_of(tmp_path, *row).cautions
+    with pytest.raises(Problems) as caught:
+        plan_of(tmp_path, *row, "method.mocov2.queue_size=63", "method.fnc.top_k=9999")
+    assert str(caught.value).splitlines() == [
+        "method 'mocov2': option 'queue_size' 63 is smaller than the batch of 64: raise it or lower"
+        " the batch size",
+        "method 'fnc': top_k 9999 exceeds the 192 candidates; lower it",
+    ]
+    (line,) = plan_of(tmp_path, *row, "method.cld.groups=70").cautions
+    assert "70 groups exceed the batch of 64" in line and "6 constant logits of 0" in line
+
+
+@pytest.mark.parametrize(("expression", "expected"), [
+    ("a + 2 * b", 8), ("a // b", 0), ("0 or b", 3), ("a and not b", False), ("a != 'x'", True),
+    ("a < b and c == 'word'", True)])
+def test_limits(expression: str, expected: object) -> None:
+    """Expressions of options mean what Python means by them."""
+    assert value(expression, {"a": 2, "b": 3, "c": "word"}) == expected
+
+
+@pytest.mark.parametrize("expression", ["print(1)", "a.b", "a[0]", "d", "[1]", "lambda: 1"])
+def test_limits_are_no_programs(expression: str) -> None:
+    """Nothing is called or looked up; the part that is not understood is named."""
+    with pytest.raises(ValueError, match="is not understood"):
+        value(expression, {"a": 1})
+
+
+def test_every_limit_can_be_evaluated() -> None:
+    """A misspelt name in a limit would otherwise show only when it holds."""
+    found = 0
+    for spec in SPECS.values():
+        options = {name: o.default for name, o in spec.options.items()}
+        names = {**options, "batch_size": 4, "local_batch": 4}
+        for condition, message in (*spec.refuses, *spec.warns):
+            for expression in (condition, *re.findall(r"{([^}]*)}", message)):
+                value(expression, names)
+                found += 1
+        assert (spec.refuses, spec.warns) == (load(spec).refuses, load(spec).warns)
+    assert found > 15
 
 
 # -- paper and released code ------------------------------------------------------------------
@@ -250,8 +296,8 @@ def test_fnc_counts_positives_as_released_or_as_eq_3(views: int) -> None:
     assert false.sum(dim=1).tolist() == [3] * 6
     got = [cancelled_nce(z, z.flatten(0, 1), false, 0.2, False, paper).mean()
            for paper in (False, True)]
-    for paper, value in zip((False, True), got, strict=True):
-        assert float(value) == pytest.approx(naive_fnc(z, false, 0.2, paper), rel=1e-5)
+    for paper, loss in zip((False, True), got, strict=True):
+        assert float(loss) == pytest.approx(naive_fnc(z, false, 0.2, paper), rel=1e-5)
     assert (abs(got[0] - got[1]) < 1e-6) == (views == 2)
 
 

@@ -5,8 +5,6 @@ Shapes: N images of the batch, D embedding width, K groups.
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -89,28 +87,6 @@ def normalised_cuts(
         embedding_NE = spectral_embedding(x_ND, eigenvectors, sigma)
         labels_N, _ = kmeans(embedding_NE, groups, iterations, keep_empty)
     return labels_N, group_means(x_ND, labels_N, groups)
-
-
-def warn_of_singletons(groups: int, batch_size: int, keep_empty: bool = True) -> None:
-    """Warn that with more groups than images a grouping is none, and say what its loss then is."""
-    if groups <= batch_size:
-        return
-    constant = f" with {groups - batch_size} constant logits of 0 (as in CLD's released ImageNet"
-    warnings.warn(
-        f"{groups} groups exceed the batch of {batch_size}: each image is its own group, and the"
-        f" group loss is InfoNCE between the views{f'{constant} scripts)' if keep_empty else ''};"
-        " lower 'groups' to group images",
-        stacklevel=3,
-    )
-
-
-def refuse_eigenvectors(eigenvectors: int, batch_size: int) -> None:
-    """Raise ValueError for more eigenvectors than a batch's affinity has."""
-    if eigenvectors > batch_size:
-        raise ValueError(
-            f"option 'eigenvectors' {eigenvectors} exceeds the batch of {batch_size}: lower it or"
-            " raise the batch size"
-        )
 
 
 def group(

@@ -14,7 +14,7 @@ from methods.base import Batch, Info
 from methods.parts.branches import BankBranch, JigsawBranch, QueueBranch, TargetBranch
 from methods.parts.heads import mlp
 from methods.parts.losses import unit
-from methods.parts.stores import Bank, Queue, refuse_short_queue
+from methods.parts.stores import Bank, Queue
 
 Branch = BankBranch | QueueBranch | TargetBranch
 
@@ -40,7 +40,6 @@ def instance_branch(config: Any, online: Sequence[nn.Module], info: Info) -> Bra
     if config.instance == "byol":
         predictor = mlp([width, config.hidden_dim, width], last_bias=False)
         return TargetBranch(online, predictor, config.momentum)
-    refuse_short_queue(config.queue_size, info.batch_size)
     queue = Queue(config.queue_size, width, uniform=config.instance == "moco")
     settings = config.temperature, config.momentum, config.instance == "mocov2"
     if config.instance == "infomin":

@@ -20,15 +20,6 @@ def uniform_rows(number: int, width: int) -> Tensor:
     return (2 * torch.rand(number, width) - 1) / (width / 3) ** 0.5
 
 
-def refuse_short_queue(size: int, batch_size: int) -> None:
-    """Raise ValueError for a queue that one batch of keys would overflow."""
-    if size < batch_size:
-        raise ValueError(
-            f"option 'queue_size' {size} is smaller than the batch of {batch_size}:"
-            " raise it or lower the batch size"
-        )
-
-
 class Queue(nn.Module):
     """Q rows, first in first out: new keys overwrite the oldest.
 
