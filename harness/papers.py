@@ -9,6 +9,7 @@ it is evaluated. Where either says `why_not`, the cell cannot be filled here. No
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +31,7 @@ NEEDED = ("method", "pretrain", "epochs", "evaluation", "target")
 TABLE = ("id", "paper", "number", "page", "caption", "metric", "unit", "protocol", "note",
          "sources", "columns", "rows")
 COLUMN = ("name", "kind", "unit", "fill", "why_not", "approximate")
+PEERS = ("about", "commits", "caveats", "spread_note", "spread", "statements", "results")
 ROW = ("cells", "source", "measured_by", "approximate", "fill", "why_not", "stand_in", "note")
 
 
@@ -159,6 +161,7 @@ def peers(folder: Path | str = FOLDER) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path} is absent: it comes with the repository; run in a clone")
     found = _read(path)
+    _keys(found, PEERS, "peers.yaml")
     for i, result in enumerate(found["results"], 1):
         if not result.get("source") or not result.get("protocol"):
             raise UserError(f"peers.yaml: result {i} has no source or no protocol; state both")
@@ -224,6 +227,7 @@ def _reading_order(path: Path) -> tuple[str, str, int]:
 def _table(data: Mapping[str, Any], file: str) -> PaperTable:
     _keys(data, TABLE, file, optional=("note",))
     _keys(data["paper"], ("title", "arxiv", "version"), f"{file}: paper")
+    _mapping(data["sources"], f"{file}: sources")
     columns = tuple(_column(c, f"{file}: column {i}")
                     for i, c in enumerate(_list(data["columns"], f"{file}: columns"), 1))
     names = [c.name for c in columns]
@@ -294,6 +298,8 @@ def _check_fill(fill: Any, where: str) -> None:
     if fill is None:
         return
     _keys(fill, FILL, f"{where}: fill", optional=FILL)
+    for name in ("options", "views", "evaluation_options"):
+        _mapping(fill.get(name, {}), f"{where}: fill: {name}")
     if "pretrain" in fill:
         _keys(fill["pretrain"], ROLES, f"{where}: fill: pretrain")
     if "epochs" in fill and not _is_number(fill["epochs"]):
@@ -302,13 +308,17 @@ def _check_fill(fill: Any, where: str) -> None:
 
 def _keys(data: Any, allowed: Collection[str], where: str, optional: Collection[str] = ()) -> None:
     """Raise UserError unless `data` is a mapping with all of `allowed` but perhaps `optional`."""
-    if not isinstance(data, Mapping):
-        raise UserError(f"{where}: a mapping is expected, this is {type(data).__name__}")
+    _mapping(data, where)
     for name in data:
         if name not in allowed:
             raise unknown("key", str(name), allowed, where)
     if lacking := [name for name in allowed if name not in data and name not in optional]:
         raise UserError(f"{where} lacks {', '.join(lacking)}")
+
+
+def _mapping(data: Any, where: str) -> None:
+    if not isinstance(data, Mapping):
+        raise UserError(f"{where}: a mapping is expected, this is {type(data).__name__}")
 
 
 def _list(data: Any, where: str) -> list[Any]:
@@ -318,4 +328,5 @@ def _list(data: Any, where: str) -> list[Any]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return (isinstance(value, (int, float)) and not isinstance(value, bool)
+            and math.isfinite(value))

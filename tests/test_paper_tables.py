@@ -257,6 +257,8 @@ def edited(folder: Path, old: str, new: str) -> Path:
     ("  fill: null\n", "  fill: {method: swav}\n", "either fill or"),
     ("id: dnc/table3", "id: dnc/table4", "is not its place"),
     ("rows:", "rows: [", "no YAML"),
+    ("3000, 67.8,", "3000, .nan,", "row 7: imagenet_top1 is 'nan', not a number"),
+    ("{schedule: '3000'}", "3000", "row 7: fill: options: a mapping is expected"),
 ])
 def test_a_wrong_file_is_refused_in_one_line(tmp_path: Path, old: str, new: str,
                                              message: str) -> None:
