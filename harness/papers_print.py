@@ -77,7 +77,8 @@ def fill_text(fill: Mapping[str, Any]) -> str:
         parts.append(f"{pretrain['role']} ({pretrain['dataset']})")
     if "epochs" in fill:
         parts.append(f"{fill['epochs']} epochs")
-    if "evaluation" in fill:
-        chosen = [f"{k}={v}" for k, v in fill.get("evaluation_options", {}).items()]
-        parts.append(" ".join([fill["evaluation"], fill["metric"], "on", fill["target"], *chosen]))
+    chosen = [f"{k}={v}" for k, v in fill.get("evaluation_options", {}).items()]
+    target = f"on {fill['target']}" if "target" in fill else ""
+    how = [fill.get("evaluation", ""), fill.get("metric", ""), target, *chosen]
+    parts.append(" ".join(part for part in how if part))
     return ", ".join(part for part in parts if part)
