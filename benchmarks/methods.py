@@ -1,6 +1,6 @@
 """What FNC's search and CLD's clustering add to a step of their base methods, in one run.
 
-    python benchmarks/methods.py [--threads 1] [--steps 1] [--rounds 1] [--only fnc,cld]
+    python benchmarks/methods.py [--threads 1] [--steps 1] [--rounds 3] [--only fnc,cld]
 
 FNC with 10 views, batch 64 and a memory of 16 keys an image, against the same views through the
 same encoder, momentum encoder and memory without the search: every view against the others' keys
@@ -130,7 +130,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=1, help="steps of a measurement")
-    parser.add_argument("--rounds", type=int, default=1, help="rounds of A, B, A, B")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of A, B, A, B")
     parser.add_argument("--clock", choices=("cpu", "wall"), help="default: cpu without a GPU")
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--only", default="fnc,cld", help="cases to run")
