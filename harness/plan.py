@@ -239,7 +239,7 @@ class _Builder:
         params: dict[str, Any] = {
             "method": spec.name, "revision": spec.revision,
             "options": self._options(spec, row, node.options),
-            "backbone": dict(self.study.config["scale"]["backbone"]),
+            "backbone": dict(self.study.backbone),
             "image_size": self.study.image_size,
             "seed": [seed, node.replica] if node.replica else seed,
         }

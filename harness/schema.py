@@ -30,13 +30,6 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Backbone:
-    """The network below the heads; other keys go to its builder."""
-
-    name: str = option("resnet18", choices=("resnet_tiny", "resnet18", "resnet50"))
-
-
-@dataclass(frozen=True)
 class Inline:
     """Worker processes on this machine."""
 

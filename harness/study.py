@@ -20,6 +20,7 @@ from . import schema
 from .config import merged
 from .errors import Problems, UserError, unknown
 from .evaluation import evaluations
+from .training.settings import BACKBONES
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Study:
     evaluations: Mapping[str, Mapping[str, Any]]
     labelled: Mapping[str, Any]
     training: Mapping[str, Any]
+    backbone: Mapping[str, Any]
     image_size: int
     results: Path
     plugins: tuple[Path, ...] = ()
@@ -80,15 +82,13 @@ def resolve_study(config: Mapping[str, Any]) -> Study:
     specs = _methods(plugins, problems)
     grid, scale = config["grid"], config["scale"]
     training = schema.checked(schema.Training, scale["training"], "scale.training", problems)
-    schema.checked(schema.Backbone, {"name": scale["backbone"].get("name")}, "scale.backbone",
-                   problems)
     study = Study(
         name=str(grid["name"]), scale=str(scale["name"]), config=config, methods=specs,
         rows=_rows(config, specs, problems),
         conditions=_conditions(config, problems),
         seeds=tuple(schema.seeds(grid["seeds"], "grid.seeds", problems)),
         evaluations=_evaluations(config, problems),
-        labelled=_labelled(config), training=training,
+        labelled=_labelled(config), training=training, backbone=_backbone(scale, problems),
         image_size=int(scale["image_size"]),
         results=Path(str(config["results"])).expanduser(), plugins=plugins,
     )
@@ -200,6 +200,17 @@ def _size(sizes: Any, scale: str) -> int | None:
     return sizes.get(scale) if isinstance(sizes, Mapping) else sizes
 
 
+def _backbone(scale: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """`scale.backbone` with every default of the network filled in, since the key covers it."""
+    given = schema.mapping(scale["backbone"], "scale.backbone", problems)
+    name = str(given.pop("name", ""))
+    if name not in BACKBONES:
+        problems.append(str(unknown("backbone", name, BACKBONES, "scale.backbone.name")))
+        return {}
+    return {"name": name,
+            **schema.checked(BACKBONES[name], given, f"scale.backbone ({name})", problems)}
+
+
 def _labelled(config: Mapping[str, Any]) -> dict[str, Any]:
     """The labelled images that every encoder of the study is evaluated on: the same for all."""
     spec = _data(config, {})
@@ -252,14 +263,6 @@ def _check_views(rows: Sequence[Row], overrides: Any, problems: list[str]) -> No
     for spec in (row.spec for row in rows):
         where = f"method '{spec.name}'{' with scale.views' if values else ''}: views"
         problems.extend(f"{where}: {line}" for line in recipes.problems(spec.views or (), values))
-
-
-def source_path(study: Study, source: str) -> str | None:
-    """Where a source's files lie on this machine (never part of a key)."""
-    for spec in (study.labelled, *(c.data for c in study.conditions)):
-        if spec["source"] == source and spec.get("path"):
-            return str(spec["path"])
-    return None
 
 
 def dataset(spec: Mapping[str, Any], seed: int, cache: dict[str, Any]) -> dict[str, Any]:

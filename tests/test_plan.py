@@ -124,6 +124,19 @@ def test_a_wrong_argument_is_one_line(arguments: list[str], said: str) -> None:
     assert len(str(error.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(("argument", "said"), [
+    ("scale.backbone.name=resnet19", "unknown backbone 'resnet19'. Did you mean 'resnet18'"),
+    ("scale.backbone.widht=16", "unknown option 'widht'. Did you mean 'width'")])
+def test_a_wrong_backbone_is_named_before_anything_runs(argument: str, said: str) -> None:
+    with pytest.raises(Problems, match=said):
+        resolve_study(compose([*SMOKE, argument]))
+
+
+def test_a_networks_defaults_are_in_the_key(tmp_path: Path) -> None:
+    stage = pretrainings(plan_of(tmp_path, "grid.methods=[simclr]", "grid.seeds=[0]"), "simclr")[0]
+    assert {"name", "width", "stages", "stem_stride"} <= set(stage.params["backbone"])
+
+
 def test_too_few_images_says_how_many(tmp_path: Path) -> None:
     with pytest.raises(Problems, match="size 100000 needs .* images of class .*reduce size by"):
         plan_of(tmp_path, "data.size=100000")

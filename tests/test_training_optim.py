@@ -105,3 +105,14 @@ def test_unknown_names_list_the_valid_ones() -> None:
         build_optimizer(nn.Linear(1, 1), "rmsprop", lr=1.0)
     with pytest.raises(ValueError, match="'moco'.*byol, simclr"):
         LARS([nn.Parameter(torch.ones(1))], 1.0, order="moco")
+
+
+def test_a_parameter_may_get_its_first_gradient_late() -> None:
+    layers = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    optimizer = build_optimizer(layers, "sgd", lr=0.1)
+    frozen = layers[1].weight.detach().clone()
+    for step in range(3):
+        optimizer.zero_grad(set_to_none=True)
+        (layers[0] if step < 2 else layers)(torch.ones(2, 3)).sum().backward()
+        optimizer.step()
+        assert torch.equal(layers[1].weight, frozen) == (step < 2)

@@ -112,12 +112,25 @@ def build_optimizer(module: nn.Module, name: str, *, lr: float, momentum: float 
         del group["adapt"]
     # fused: one kernel per group instead of four per tensor
     if name == "sgd":
-        return torch.optim.SGD(groups, lr, momentum, fused=True)
+        return _with_buffers(torch.optim.SGD(groups, lr, momentum, fused=True), momentum)
     if name == "adam":
         return torch.optim.Adam(groups, lr, (momentum, 0.999), fused=True)
     if name == "adamw":
         return torch.optim.AdamW(groups, lr, (momentum, 0.999), fused=True)
     raise ValueError(f"unknown optimizer '{name}': choose one of {', '.join(OPTIMIZERS)}")
+
+
+def _with_buffers(optimizer: Optimizer, momentum: float) -> Optimizer:
+    """Give every parameter its momentum buffer at the start: zeros, which change no byte.
+
+    The fused kernel refuses a group in which some have one and some not, as when SwAV's prototypes
+    have no gradient for the first steps.
+    """
+    if momentum:
+        for group in optimizer.param_groups:
+            for param in group["params"]:
+                optimizer.state[param]["momentum_buffer"] = torch.zeros_like(param)
+    return optimizer
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:
