@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from .plan import Plan
-from .stages import Stage
+from .stages import Stage, canonical
 from .store import Store
 
 SAMPLES = 40  # artifacts looked at per kind: enough for a median, milliseconds to read
@@ -102,8 +102,9 @@ def _names(kind: str, params: Mapping[str, Any]) -> list[tuple[str, ...]]:
         return [(kind,)]
     if "training" not in params:
         return [(kind, "untrained")]
-    network = json.dumps([params["backbone"], params["image_size"],
-                          params["training"]["precision"], params["training"]["threads"]])
+    # canonical: a stage that was read back has its keys in another order than a planned one
+    network = canonical([params["backbone"], params["image_size"],
+                         params["training"]["precision"], params["training"]["threads"]])
     return [(kind, params["method"], network), (kind, "trained", network)]
 
 
