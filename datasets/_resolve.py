@@ -18,12 +18,13 @@ from datasets.sources.base import digest
 from datasets.types import SPLITS, Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from datasets.sources import Source
 
 FIELDS = ("source", "path", "image_size", "size", "seed", "controls", "options")
-DERIVED = ("images", "classes", "class_counts")  # follow from the rest
+# what the fingerprint covers beside the content; the other fields follow from it
+RESOLVED = ("source", "image_size", "size", "seed", "controls", "options")
 FREE = {"diversity", "index_list"}  # controls that need no total
 REVISION = 1  # of what a resolved specification means
 
@@ -53,7 +54,7 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
         "source": source.name, "image_size": source.side(), "size": size, "seed": seed,
         "controls": controls, "options": _lasting_options(source), "images": sum(counts),
         "class_counts": counts, "classes": len(source.class_names)}
-    return {**resolved, "fingerprint": _fingerprint(source, resolved)}
+    return {**resolved, "fingerprint": fingerprint(source, resolved)}
 
 
 def open_source(spec: Mapping[str, Any], path: str | Path | None = None) -> Source:
@@ -65,11 +66,15 @@ def open_source(spec: Mapping[str, Any], path: str | Path | None = None) -> Sour
     return source
 
 
-def _fingerprint(source: Source, resolved: Mapping[str, Any]) -> str:
-    """SHA-256 over content, controls with revisions, size and seed."""
+def fingerprint(source: Source, resolved: Mapping[str, Any],
+                content: Sequence[str] | None = None) -> str:
+    """SHA-256 over content, controls with revisions, size and seed.
+
+    content: the fingerprints of the source's splits where they are known (None: asks the source).
+    """
     revisions = {name: CONTROLS[name].revision for name in resolved["controls"]}
-    rest = {key: value for key, value in resolved.items() if key not in DERIVED}
-    content = [source.fingerprint(split) for split in SPLITS]
+    rest = {key: resolved[key] for key in RESOLVED}
+    content = [*content] if content else [source.fingerprint(split) for split in SPLITS]
     if listed := resolved["controls"].get("index_list"):
         content.append(lists.read(lists.find(listed["file"], source.folder()),
                                   listed["key"]).digest)
