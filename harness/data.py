@@ -7,6 +7,7 @@
 
 Prints the card and draws examples of every class, copies side by side, to a PNG: png=FILE, by
 default <results>/cards/<dataset>-<fingerprint>.png; json=FILE writes the card as well.
+pack=true decodes the source once, pack=shards writes it as tar files: add -h to either.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import data_pack
 from .arguments import RESULTS, wants_help
 from .errors import Failure, Problems, UserError, door, unknown
 
@@ -30,7 +32,9 @@ ROWS, COLUMNS, CELL, LABEL, BAR = 24, 16, 48, 132, 120  # classes, examples, pix
 
 
 def main(arguments: list[str]) -> int:
-    """Print and draw one card."""
+    """Print and draw one card; with pack=..., see data_pack."""
+    if data_pack.wanted(arguments):
+        return data_pack.main(arguments)
     if wants_help(arguments):
         print(__doc__)
         return 0
