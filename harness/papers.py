@@ -4,14 +4,19 @@
     paper_tables/peers.yaml               what public implementations publish, and their spread
 
 A cell's fill is its row's with its column's over it: the row says what is trained, the column how
-it is evaluated. Where either says `why_not`, the cell cannot be filled here. No torch.
+it is evaluated; `fills` of a row says what is different in one column. Where either says `why_not`,
+the cell cannot be filled here. No torch.
+
+`epoch_images` of a table are the images of one of its epochs, where the paper counts the epochs of
+every data set in those of one; `setting` of a table and, over it, of a fill is what is trained with
+where that is not the scale's: {backbone, image_size, training, views}.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,14 +30,18 @@ FOLDER = Path(__file__).resolve().parent.parent / "paper_tables"
 MEASURED_BY = ("authors", "quoted", "unstated")
 ROLES = ("role", "dataset")
 FILL = ("method", "options", "views", "pretrain", "epochs", "evaluation", "target", "metric",
-        "evaluation_options")
+        "evaluation_options", "training", "setting")
+SETTING = ("backbone", "image_size", "training", "views")
+# A learning rate per 256 images as published, beside that of the recipe at hand.
+RATES = ("base_lr", "recipe_lr")
 # What a stage cannot be made without.
 NEEDED = ("method", "pretrain", "epochs", "evaluation", "target")
 TABLE = ("id", "paper", "number", "page", "caption", "metric", "unit", "protocol", "note",
-         "sources", "columns", "rows")
+         "sources", "columns", "rows", "epoch_images", "setting")
 COLUMN = ("name", "kind", "unit", "fill", "why_not", "approximate")
 PEERS = ("about", "commits", "caveats", "spread_note", "spread", "statements", "results")
-ROW = ("cells", "source", "measured_by", "approximate", "fill", "why_not", "stand_in", "note")
+ROW = ("cells", "source", "measured_by", "approximate", "fill", "why_not", "stand_in", "note",
+       "fills")
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,7 @@ class Row:
 
     `fill` is what would be trained, or None for the reason in `why_not`; `stand_in` then is what
     can be trained instead. `approximate` names columns that are read off a plot or printed as "~".
+    `fills` holds, by column, what a cell's fill has beside the row's and the column's.
     """
 
     cells: Mapping[str, Any]
@@ -63,11 +73,15 @@ class Row:
     why_not: str = ""
     stand_in: Mapping[str, Any] | None = None
     note: str = ""
+    fills: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One published number with its source; either `fill` is complete or `why_not` says why."""
+    """One published number with its source; either `fill` is complete or `why_not` says why.
+
+    `stand_in` is a complete fill of what can be run in place of a cell whose data is private.
+    """
 
     table: str
     key: tuple[Any, ...]
@@ -80,6 +94,7 @@ class Cell:
     fill: Mapping[str, Any] | None
     why_not: str
     note: str
+    stand_in: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +113,8 @@ class PaperTable:
     sources: Mapping[str, str]
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    epoch_images: int | None = None
+    setting: Mapping[str, Any] = field(default_factory=dict)
 
     def key(self, row: Row) -> tuple[Any, ...]:
         """What tells a row from the others: its key cells."""
@@ -191,19 +208,29 @@ def _cell(table: PaperTable, row: Row, column: Column) -> Cell:
     fill, why_not = _fill(row, column)
     return Cell(table.id, table.key(row), column.name, row.cells[column.name],
                 column.unit or table.unit, column.approximate or column.name in row.approximate,
-                row.source, row.measured_by, fill, why_not, row.note)
+                row.source, row.measured_by, fill, why_not, row.note, _stand_in(row, column))
 
 
 def _fill(row: Row, column: Column) -> tuple[Mapping[str, Any] | None, str]:
     """The row's fill with the column's over it, or None and the reason."""
-    reasons = [text for text in (row.why_not, column.why_not) if text]
+    own = row.fills.get(column.name, {})
+    elsewhere = "" if "evaluation" in own else column.why_not
+    reasons = [text for text in (row.why_not, elsewhere) if text]
     if reasons:
         return None, "; ".join(reasons)
-    fill = {**(row.fill or {}), **(column.fill or {})}
+    fill = {**(row.fill or {}), **(column.fill or {}), **own}
     lacking = [name for name in NEEDED if name not in fill]
     if lacking:
         return None, f"not published for this cell: {', '.join(lacking)}"
     return fill, ""
+
+
+def _stand_in(row: Row, column: Column) -> Mapping[str, Any] | None:
+    """What can be run in place of the cell; None where nothing can."""
+    if row.stand_in is None or column.why_not:
+        return None
+    fill = {**row.stand_in, **(column.fill or {}), **row.fills.get(column.name, {})}
+    return fill if all(name in fill for name in NEEDED) else None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -225,7 +252,8 @@ def _reading_order(path: Path) -> tuple[str, str, int]:
 
 
 def _table(data: Mapping[str, Any], file: str) -> PaperTable:
-    _keys(data, TABLE, file, optional=("note",))
+    _keys(data, TABLE, file, optional=("note", "epoch_images", "setting"))
+    _check_setting(data.get("setting", {}), f"{file}: setting")
     _keys(data["paper"], ("title", "arxiv", "version"), f"{file}: paper")
     _mapping(data["sources"], f"{file}: sources")
     columns = tuple(_column(c, f"{file}: column {i}")
@@ -255,7 +283,7 @@ def _column(data: Mapping[str, Any], where: str) -> Column:
 
 def _parse_row(data: Mapping[str, Any], columns: tuple[Column, ...], sources: Collection[str],
                where: str) -> Row:
-    _keys(data, ROW, where, optional=("approximate", "why_not", "stand_in", "note"))
+    _keys(data, ROW, where, optional=("approximate", "why_not", "stand_in", "note", "fills"))
     cells = _list(data["cells"], f"{where}: cells")
     if len(cells) != len(columns):
         raise UserError(f"{where} has {len(cells)} cells for {len(columns)} columns")
@@ -270,6 +298,10 @@ def _parse_row(data: Mapping[str, Any], columns: tuple[Column, ...], sources: Co
         raise UserError(f"{where}: state either fill or, with fill: null, why_not")
     _check_fill(data["fill"], where)
     _check_fill(data.get("stand_in"), where)
+    for name, fill in data.get("fills", {}).items():
+        if name not in named:
+            raise unknown("column", name, named, f"{where}: fills")
+        _check_fill(fill, where)
     approximate = tuple(data.get("approximate", ()))
     if unheard := [name for name in approximate if name not in named]:
         raise unknown("column", unheard[0], named, f"{where}: approximate")
@@ -302,8 +334,17 @@ def _check_fill(fill: Any, where: str) -> None:
         _mapping(fill.get(name, {}), f"{where}: fill: {name}")
     if "pretrain" in fill:
         _keys(fill["pretrain"], ROLES, f"{where}: fill: pretrain")
+    for name, values in fill.get("training", {}).items():
+        _keys(values, RATES, f"{where}: fill: training: {name}")
+    _check_setting(fill.get("setting", {}), f"{where}: fill: setting")
     if "epochs" in fill and not _is_number(fill["epochs"]):
         raise UserError(f"{where}: fill: epochs is '{fill['epochs']}', not a number")
+
+
+def _check_setting(setting: Any, where: str) -> None:
+    _keys(setting, SETTING, where, optional=SETTING)
+    for name in ("backbone", "training", "views"):
+        _mapping(setting.get(name, {}), f"{where}: {name}")
 
 
 def _keys(data: Any, allowed: Collection[str], where: str, optional: Collection[str] = ()) -> None:
