@@ -6,6 +6,9 @@
     <root>/checkpoints/<key>/     survives a kill; removed when the stage is committed
     <root>/claims/<key>.json      owner and heartbeat
     <root>/failures/<key>.json    why the last attempt failed
+    <root>/logs/<key>.log         what a stage has printed, in all its attempts
+    <root>/progress/<key>.json    how far a running stage is
+    <root>/submissions/<id>/      what was given to a batch system (see launch/ledger.py)
     <root>/quarantine/            artifacts that did not match their checksums
 
 An artifact appears by one rename of a complete, fsynced directory, so a reader never sees a part.
@@ -99,7 +102,7 @@ class Store:
         store = cls(root)
         store.check_version()
         try:
-            for name in ("claims", "failures", "work", "checkpoints"):
+            for name in ("claims", "failures", "work", "checkpoints", "logs", "progress"):
                 (root / name).mkdir(parents=True, exist_ok=True)
             if not (root / "version.json").exists():
                 write_json(root / "version.json", {"store": VERSION})
@@ -166,6 +169,23 @@ class Store:
     def checkpoints(self, key: str) -> Path:
         """Where a stage keeps what it needs to resume."""
         return self.root / "checkpoints" / key
+
+    def log(self, key: str) -> Path:
+        """Where everything lies that a stage has printed, in all its attempts."""
+        return self.root / "logs" / f"{key}.log"
+
+    def note_progress(self, key: str, facts: Mapping[str, Any] | None) -> None:
+        """Say how far a stage is, for anybody to read; None: it runs no more."""
+        path = self.root / "progress" / f"{key}.json"
+        try:
+            if facts is None:
+                path.unlink(missing_ok=True)
+            else:
+                sibling = path.with_name(f".{path.name}.{os.getpid()}")
+                sibling.write_text(json.dumps(facts))
+                sibling.replace(path)
+        except OSError:
+            pass
 
     def claim(self, key: str) -> Claim | None:
         """The right to work on a stage, or None while a living owner has it."""

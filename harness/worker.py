@@ -2,8 +2,9 @@
 
 Protocol, one JSON object a line. In: {"stage": {...}, "inputs": {role: {"kind", "key"}}}
 Out: {"event": "ready" | "progress" | "done" | "busy" | "failed" | "interrupted", "key": ..., ...}.
-Standard output is the protocol's alone: what libraries print goes to the log. When standard input
-closes (the sweep is gone), the worker checkpoints and ends.
+Standard output is the protocol's alone: what libraries print goes to the log of the stage. When
+standard input closes (the sweep is gone), or on SIGTERM or SIGUSR2 (a batch system takes the
+machine away), the worker checkpoints and ends.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -26,6 +28,8 @@ from .store import Store, now
 MEASURED = ("seconds", "images_per_second", "peak_memory_mb")
 # After the sweep is gone or asked us to stop: this long for a checkpoint, then the process ends.
 GRACE_SECONDS = 20.0
+# How often a stage's progress is written for others to read: a file a stage, on a shared disk.
+PROGRESS_SECONDS = 5.0
 
 
 class Worker:
@@ -36,7 +40,7 @@ class Worker:
         self.store = Store(Path(settings["store"]))
         self.out = out
         self.stopping = threading.Event()
-        self._last = 0.0
+        self._last = self._written = 0.0
 
     def send(self, event: str, **facts: Any) -> None:
         """Write one event."""
@@ -48,6 +52,9 @@ class Worker:
         if time.monotonic() - self._last >= 0.5:
             self._last = time.monotonic()
             self.send("progress", key=key, **facts)
+        if time.monotonic() - self._written >= PROGRESS_SECONDS:
+            self._written = time.monotonic()
+            self.store.note_progress(key, {**facts, "time": time.time()})
 
     def do(self, task: Mapping[str, Any]) -> None:
         """Do one stage and report how it ended."""
@@ -60,14 +67,21 @@ class Worker:
         if claim is None:
             self.send("busy", key=key)
             return
-        with claim:
+        title = f"--- {now()} {stage['kind']} {key}"
+        print(title, file=sys.stderr, flush=True)
+        with claim, _printing_to(self.store.log(key)):
+            if self.store.has(stage["kind"], key):  # committed between our look and our claim
+                self.send("done", key=key, seconds=0.0, ran=False)
+                return
+            print(title, f"on {os.uname().nodename}, process {os.getpid()}", file=sys.stderr,
+                  flush=True)
             self._do_claimed(stage, task["inputs"])
+            self.store.note_progress(key, None)
 
     def _do_claimed(self, stage: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
         from .execute import Interrupted  # imports torch: 2 s that a busy claim does not cost
 
         key, started = stage["key"], time.monotonic()
-        print(f"--- {now()} {stage['kind']} {key}", file=sys.stderr, flush=True)
         try:
             self._run(stage, inputs)
         except Interrupted:
@@ -129,6 +143,26 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+@contextmanager
+def _printing_to(log: Path) -> Iterator[None]:
+    """Let everything that is printed, by libraries too, go to `log`; a full disk is no reason."""
+    before = os.dup(2)
+    try:
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    except OSError:
+        descriptor = os.dup(2)
+    for standard in (1, 2):
+        os.dup2(descriptor, standard)
+    os.close(descriptor)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        for standard in (1, 2):
+            os.dup2(before, standard)
+        os.close(before)
+
+
 def _device(wanted: str) -> str:
     """"auto" is a GPU if there is one."""
     if wanted != "auto":
@@ -150,8 +184,11 @@ def main() -> None:
     settings = json.loads(sys.stdin.readline())
     worker = Worker(settings, out)
     tasks = _Tasks(worker)
-    signal.signal(signal.SIGTERM, lambda *_: tasks.stop())
+    for number in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, lambda *_: tasks.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # whoever started us blocked them, so that none could end us before there was a handler
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGUSR2))
     worker.send("ready", pid=os.getpid())
     try:
         for task in tasks:
