@@ -18,6 +18,7 @@ GROUPS = ("grid", "scale", "launcher", "data")
 # Mappings whose keys the user chooses: any name below them is composed, then checked at its use.
 OPEN = ("method", "data.options", "data.roles", "grid.variants", "scale.methods", "scale.views",
         "scale.backbone", "scale.roles", "grid.axis", "scale.size", "scale.evaluations",
+        "targets", "protocols",
         "launcher.slurm")
 KEY = re.compile(r"^(\+\+|\+|~)?([A-Za-z_][\w.\-]*)=", re.DOTALL)
 

@@ -23,9 +23,12 @@ from torch import Tensor, nn
 
 import datasets
 from datasets import recipes, views
-from datasets.types import Images, Split
+from datasets.types import SPLITS, Images, Split
 from harness.evaluation import clusters, evaluation, features
-from harness.evaluation.splits import Features
+from harness.evaluation.measures import measure
+from harness.evaluation.network import Network
+from harness.evaluation.splits import Features, as_tensor
+from harness.evaluation.subject import Subject
 from harness.schema import Training
 from harness.training.backbones import build_backbone
 from harness.training.distributed import rank, world
@@ -60,6 +63,11 @@ class Context:
     checkpoint_dir: Path
     threads: int
     stop: Callable[[], bool]
+
+    def path_of(self, spec: Mapping[str, Any]) -> str | None:
+        """Where the files of a data set lie on this machine: its own place, or its source's."""
+        return self.data_paths.get(spec.get("fingerprint", ""),
+                                   self.data_paths.get(spec["source"]))
 
 
 def pretrain(stage: dict[str, Any], inputs: dict[str, Path], work: Path,
@@ -116,29 +124,66 @@ def cluster(stage: dict[str, Any], inputs: dict[str, Path], work: Path,
 
 def extract(stage: dict[str, Any], inputs: dict[str, Path], work: Path,
             context: Context) -> Metrics:
-    """Embed the labelled images; writes {train,validation,test}.npy and their *_labels.npy."""
+    """Embed the labelled images; writes {train,validation,test}.npy and their *_labels.npy.
+
+    With `layers` it writes {split}_{layer}.npy of each layer that the method has, in one forward.
+    """
     _prepare(context)
     params = stage["params"]
-    encoder = restore(inputs["encoder"], context).encoder.eval()
-    counts = {}
-    for split in ("train", "validation", "test"):
+    method = restore(inputs["encoder"], context).eval()
+    layers = features.available(method, params.get("layers", ("pooled",)))
+    counts: Metrics = {}
+    for split in SPLITS:
         images = _images(params["data"], split, context)
-        found = features.embed(encoder, images.pixels, params["data"]["image_size"],
-                               context.device, params["precision"])
-        np.save(work / f"{split}.npy", found)
+        places = {layer: work / features.file_of(split, layer) for layer in layers}
+        found = features.embed_layers(method, places, images.pixels, params["data"]["image_size"],
+                                      context.device, params["precision"])
         np.save(work / f"{split}_labels.npy", images.labels)
-        counts[f"n_{split}"] = len(found)
-    return {**counts, "dim": found.shape[1], "num_classes": len(images.class_names)}
+        counts[f"n_{split}"] = len(images)
+    widths = {layer: array.shape[1] for layer, array in found.items()}
+    return {**counts, "dim": widths["pooled"] if "pooled" in widths else widths,
+            "num_classes": len(images.class_names)}
 
 
 def evaluate(stage: dict[str, Any], inputs: dict[str, Path], work: Path,
              context: Context) -> Metrics:
-    """Score features by the evaluation that the stage names."""
+    """Score features, or an encoder, by the evaluation that the stage names.
+
+    Raises ValueError where it returns other metrics than it declares.
+    """
     _prepare(context)
     params = stage["params"]
-    data = Features.load(inputs["features"], context.device)
-    chosen = evaluation(params["evaluation"])
-    return chosen.run(data, chosen.configure(params["options"]), params.get("class_counts"))
+    chosen, metric = evaluation(params["evaluation"]), params.get("metric", "top1")
+    if chosen.takes == "encoder":
+        data: Any = _subject(stage, inputs["encoder"], work, context)
+    else:
+        data = Features.load(inputs["features"], context.device, params.get("layer", "pooled"),
+                             metric)
+    found = chosen.run(data, chosen.configure(params["options"]), params.get("class_counts"))
+    for name in ("n_test", *chosen.returns(metric)):
+        if name not in found:
+            raise ValueError(f"evaluation '{chosen.name}' returned no '{name}': it returned "
+                             f"{', '.join(found)}")
+        if name != "n_test" and measure(name).refuses(found[name]):
+            raise ValueError(f"evaluation '{chosen.name}' returned {name} = {found[name]}, not in "
+                             f"[{measure(name).low:g}, {measure(name).high:g}]")
+    return found
+
+
+def _subject(stage: dict[str, Any], encoder: Path, work: Path, context: Context) -> Subject:
+    """The encoder in a folder as an evaluation that takes one is given it."""
+    params = stage["params"]
+    metric = params.get("metric", "top1")
+
+    def images(split: Split) -> tuple[Tensor, Tensor]:
+        found = _images(params["data"], split, context)
+        return as_tensor(found.pixels), torch.from_numpy(found.labels)
+
+    return Subject(
+        network=lambda layer: Network(restore(encoder, context).eval(), layer),
+        splits=lambda: Features.of({split: images(split) for split in SPLITS}, metric),
+        data=params["data"], metric=metric, seed=params["seed"], precision=params["precision"],
+        key=stage["key"], work=work, context=context)
 
 
 RUN: dict[str, Callable[[dict[str, Any], dict[str, Path], Path, Context], Metrics]] = {
@@ -248,7 +293,7 @@ def _divide(images: Images, params: dict[str, Any],
 
 
 def _images(spec: dict[str, Any], split: Split, context: Context) -> Images:
-    return datasets.build(spec, split, context.data_paths.get(spec["source"]))
+    return datasets.build(spec, split, context.path_of(spec))
 
 
 def _prepare(context: Context) -> None:

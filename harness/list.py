@@ -81,7 +81,8 @@ def evaluations(options: Mapping[str, str]) -> Entries:
     """Every evaluation with its options."""
     from .evaluation import evaluations as found
 
-    return {name: {"summary": e.summary, "revision": e.revision,
+    return {name: {"summary": e.summary, "revision": e.revision, "takes": e.takes,
+                   "metrics": ", ".join(e.metrics),
                    "options": [_option(o) for o in e.options.values()]}
             for name, e in found().items()}
 

@@ -30,6 +30,9 @@ def manifest(plan: Plan, command: str, failed: Mapping[str, str]) -> dict[str, A
         "axis": {"label": grid["axis"]["label"], "log": bool(grid["axis"]["log"])}
         if grid.get("axis") else None,
         "seeds": list(study.seeds), "evaluations": list(study.evaluations),
+        "protocols": {name: {"label": asked.label, "metrics": list(asked.metrics),
+                             "target": asked.target}
+                      for name, asked in study.evaluations.items()},
         "headline": grid["headline"], "interval": grid["interval"],
         "training": dict(study.training),
         "cells": [_cell(cell) for cell in plan.cells],
@@ -43,17 +46,17 @@ def manifest(plan: Plan, command: str, failed: Mapping[str, str]) -> dict[str, A
 
 
 def _cell(cell: Cell) -> dict[str, Any]:
-    features = cell.stage.inputs["features"]
+    features = cell.features
     return {"method": cell.row.id, "condition": cell.condition.id, "seed": cell.seed,
-            "evaluation": cell.evaluation, "key": cell.stage.key, "features_key": features.key,
-            "pretrain_key": features.inputs["encoder"].key}
+            "evaluation": cell.evaluation, "key": cell.stage.key,
+            "features_key": features.key if features else "", "pretrain_key": cell.encoder.key}
 
 
 def _ancestry(plan: Plan) -> dict[str, list[list[str]]]:
     """encoder's key -> [kind, key] of every stage that it took to make it, itself included."""
     encoders = {}
     for cell in plan.cells:
-        encoder = cell.stage.inputs["features"].inputs["encoder"]
+        encoder = cell.encoder
         if encoder.key not in encoders:
             encoders[encoder.key] = [[s.kind, s.key] for s in in_order([encoder])]
     return encoders

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from harness.errors import UserError, unknown
+from harness.evaluation.measures import known, measure
 
 COLUMNS = (
     "grid", "scale", "method", "method_label", "condition", "condition_label", "level", "seed",
@@ -22,13 +23,6 @@ COLUMNS = (
     "threads", "precision", "git_commit", "code", "hardware", "torch", "created", "reference",
 )
 IDENTITY = ["method", "condition", "seed", "evaluation", "metric"]
-# The order in which metrics are shown; others follow in alphabetical order.
-METRICS = ("top1", "balanced", "many", "medium", "few")
-METRIC_LABELS = {
-    "top1": "top-1 accuracy", "balanced": "balanced accuracy",
-    "many": "accuracy on frequent classes", "medium": "accuracy on medium classes",
-    "few": "accuracy on rare classes",
-}
 EVALUATION_LABELS = {"linear": "linear", "knn": "kNN"}
 
 
@@ -88,6 +82,13 @@ class Study:
     cells: dict[tuple[str, str, int, str], str]
     failures: tuple[Failure, ...]
     command: str
+    metrics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def promised(self, evaluation: str) -> tuple[str, ...]:
+        """The metric that is shown even when none of it was measured: the headline's if the
+        evaluation has it, or else its own first."""
+        own = self.metrics.get(evaluation, (self.headline[1],))
+        return (self.headline[1],) if self.headline[1] in own else own[:1]
 
     @property
     def base(self) -> Condition:
@@ -141,8 +142,9 @@ class Measured:
         value = frame["value"].to_numpy(np.float64)
         groups: dict[Any, Any] = dict(frame.groupby(["evaluation", "metric"]).indices)
         # what was promised is shown even when none of it was measured
-        for promised in self.study.evaluations:
-            groups.setdefault((promised, self.study.headline[1]), np.array([], dtype=np.int64))
+        for evaluation in self.study.evaluations:
+            for metric in self.study.promised(evaluation):
+                groups.setdefault((evaluation, metric), np.array([], dtype=np.int64))
         cubes = {}
         for name in sorted(groups, key=self._rank):
             rows, values = groups[name], np.full(shape, np.nan)
@@ -156,7 +158,7 @@ class Measured:
         evaluation, metric = name
         return (
             name != self.study.headline, metric != self.study.headline[1],
-            index_or_end(self.study.evaluations, evaluation), index_or_end(METRICS, metric), metric,
+            index_or_end(self.study.evaluations, evaluation), index_or_end(known(), metric), metric,
         )
 
     @cached_property
@@ -179,9 +181,11 @@ def index_or_end(options: tuple[str, ...], name: str) -> int:
 
 
 def describe(evaluation: str, metric: str) -> str:
-    """"linear balanced accuracy"."""
-    return (f"{EVALUATION_LABELS.get(evaluation, evaluation)} "
-            f"{METRIC_LABELS.get(metric, metric.replace('_', ' '))}")
+    """"linear balanced accuracy"; of an id with a target, "linear top-1 accuracy on pets"."""
+    name, _, target = evaluation.partition("@")
+    where = f" on {target}" if target else ""
+    shown = EVALUATION_LABELS.get(name, name.replace("_", " "))
+    return f"{shown} {measure(metric).text}{where}"
 
 
 def read(folder: Path) -> Measured:
@@ -232,6 +236,8 @@ def parse_study(data: Mapping[str, Any]) -> Study:
         failures=tuple(Failure(**{k: f[k] for k in Failure.__annotations__})
                        for f in data["failures"]),
         command=data["command"],
+        metrics={name: tuple(asked["metrics"])
+                 for name, asked in (data.get("protocols") or {}).items()},
     )
     if study.figure not in ("gap", "curve"):
         raise unknown("figure", study.figure, ("gap", "curve"), "study.json")
@@ -280,11 +286,17 @@ def name_of(row: pd.Series) -> str:
 
 
 def _refuse_bad_values(frame: pd.DataFrame, where: str) -> None:
-    bad = frame[~frame["value"].between(0.0, 1.0)]
+    metrics = {name: measure(name) for name in frame["metric"].unique()}
+    low = np.array([metrics[name].low for name in frame["metric"]], dtype=np.float64)
+    high = np.array([metrics[name].high for name in frame["metric"]], dtype=np.float64)
+    bad = frame[~((frame["value"] >= low) & (frame["value"] <= high))]
     if len(bad):
         first = bad.iloc[0]
-        raise UserError(f"{where}: {name_of(first)} has value {first['value']}, not a fraction in "
-                        f"[0, 1] ({len(bad)} such records); delete the file, it is made again")
+        found = metrics[first["metric"]]
+        what = "a fraction " if found.unit == "share" else ""
+        raise UserError(f"{where}: {name_of(first)} has value {first['value']}, not {what}in "
+                        f"[{found.low:g}, {found.high:g}] ({len(bad)} such records); delete the "
+                        "file, it is made again")
 
 
 def _refuse_duplicates(frame: pd.DataFrame, where: str) -> None:

@@ -16,10 +16,12 @@ from methods.registry import MethodSpec, load_recipe
 from . import schema
 from .config import merged
 from .errors import Problems, UserError, unknown
-from .evaluation import evaluation
+from .protocols import Protocol
 from .stages import Stage, canonical, in_order
 from .store import Store
 from .study import Condition, Row, Study, dataset
+
+HEAD_LAYERS = ("hidden", "output")  # what a features stage embeds beside the pooled layer's
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,16 @@ class Cell:
     evaluation: str
     stage: Stage
 
+    @property
+    def features(self) -> Stage | None:
+        """The features that are scored; None where the evaluation takes the encoder itself."""
+        return self.stage.inputs.get("features")
+
+    @property
+    def encoder(self) -> Stage:
+        """The pretraining whose network is scored."""
+        return (self.features or self.stage).inputs["encoder"]
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -42,6 +54,7 @@ class Plan:
     done: frozenset[str]
     class_counts: Mapping[tuple[str, int], tuple[int, ...]] = field(default_factory=dict)
     cautions: tuple[str, ...] = ()  # settings that run but may not be what is meant
+    places: Mapping[str, str] = field(default_factory=dict)  # a data set's fingerprint -> path
 
     @cached_property
     def stages(self) -> list[Stage]:
@@ -92,7 +105,7 @@ def make_plan(study: Study, store: Store) -> Plan:
     if builder.problems:
         raise Problems(dict.fromkeys(builder.problems))
     return Plan(study, cells, frozenset(store.committed()), builder.class_counts,
-                tuple(dict.fromkeys(builder.cautions)))
+                tuple(dict.fromkeys(builder.cautions)), builder.places)
 
 
 class _Builder:
@@ -103,20 +116,23 @@ class _Builder:
         self.problems: list[str] = []
         self.cautions: list[str] = []
         self.class_counts: dict[tuple[str, int], tuple[int, ...]] = {}
+        self.places: dict[str, str] = {}
         self._datasets: dict[str, Any] = {}
         self._memo: dict[Any, Stage] = {}
         self._settings: dict[Any, Any] = {}
 
     def cells(self) -> Iterator[Cell]:
         """Every cell of the grid, rows outermost."""
-        labelled = self._dataset(self.study.labelled, 0, "evaluation images")
+        scored = {name: self._dataset(asked.data, 0, f"target '{asked.target}'" if asked.target
+                                      else "evaluation images")
+                  for name, asked in self.study.evaluations.items()}
         total = self._total()
         if self.problems:  # the source itself: asking every condition would repeat it
             return
         data = {(c.id, seed): self._dataset({**c.data, "size": c.data["size"] or total}, seed,
                                             f"condition '{c.id}'")
                 for c in self.study.conditions for seed in self.study.seeds}
-        if self.problems or labelled is None:
+        if self.problems:
             return
         for place, spec in data.items():
             assert spec is not None
@@ -125,11 +141,14 @@ class _Builder:
             for condition in self.study.conditions:
                 for seed in self.study.seeds:
                     yield from self._row_cells(row, condition, seed, data[condition.id, seed],
-                                               labelled)
+                                               scored)
 
     def _dataset(self, spec: Mapping[str, Any], seed: int, what: str) -> dict[str, Any] | None:
         try:
-            return dataset(spec, seed, self._datasets)
+            found = dataset(spec, seed, self._datasets)
+            if spec.get("path"):
+                self.places[found["fingerprint"]] = str(spec["path"])
+            return found
         except UserError as error:
             known = {problem.split(": ", 1)[1] for problem in self.problems}
             self.problems.extend(f"{what}: {line}" for line in str(error).splitlines()
@@ -159,20 +178,42 @@ class _Builder:
             return False
 
     def _row_cells(self, row: Row, condition: Condition, seed: int, data: Any,
-                   labelled: Mapping[str, Any]) -> Iterator[Cell]:
+                   scored: Mapping[str, Any]) -> Iterator[Cell]:
         try:
             encoder = self._encoder(row, data, seed)
         except UserError as error:
             self.problems.append(str(error))
             return
-        features = self._stage("features", {
-            "data": strip(labelled), "precision": self.study.training["precision"],
-            "threads": self.study.training["threads"]}, {"encoder": encoder})
-        for name, options in self.study.evaluations.items():
-            yield Cell(row, condition, seed, name, self._stage("evaluate", {
-                "evaluation": name, "revision": evaluation(name).revision, "options": dict(options),
-                "threads": self.study.training["threads"],
-            }, {"features": features}))
+        embedded: dict[tuple[str, bool], Stage] = {}
+        for name, asked in self.study.evaluations.items():
+            yield Cell(row, condition, seed, name, self._evaluate(
+                asked, encoder, scored[name], seed, embedded))
+
+    def _evaluate(self, asked: Protocol, encoder: Stage, labelled: Mapping[str, Any], seed: int,
+                  embedded: dict[tuple[str, bool], Stage]) -> Stage:
+        """The stage that fills a cell; what is at its default is named in no key.
+
+        embedded: the features of this encoder so far, by data set and whether they are the head's.
+        """
+        training = self.study.training
+        params: dict[str, Any] = {
+            "evaluation": asked.evaluation.name, "revision": asked.evaluation.revision,
+            "options": dict(asked.options), "threads": training["threads"]}
+        if asked.metric != "top1":
+            params["metric"] = asked.metric
+        if asked.layer != "pooled":
+            params["layer"] = asked.layer
+        if asked.evaluation.takes == "encoder":
+            params |= {"data": strip(labelled), "precision": training["precision"], "seed": seed}
+            return self._stage("evaluate", params, {"encoder": encoder})
+        place = labelled["fingerprint"], asked.layer != "pooled"
+        if place not in embedded:
+            embedding = {"data": strip(labelled), "precision": training["precision"],
+                         "threads": training["threads"]}
+            if place[1]:  # all of the head in one forward, whichever layer is asked first
+                embedding["layers"] = list(HEAD_LAYERS)
+            embedded[place] = self._stage("features", embedding, {"encoder": encoder})
+        return self._stage("evaluate", params, {"features": embedded[place]})
 
     def _stage(self, kind: str, params: dict[str, Any], inputs: dict[str, Stage]) -> Stage:
         stage = Stage(kind, params, inputs)

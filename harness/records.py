@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import Failure
+from .evaluation import evaluation
 from .evaluation.shots import shot_accuracies
 from .store import Store, read_json, write_atomic
 
 if TYPE_CHECKING:
     import pandas as pd
-
-METRICS = ("top1", "balanced")
 
 
 def collect(folder: Path) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -81,9 +80,9 @@ class _Reader:
             "torch": record["versions"].get("torch", ""), "created": record["created"],
             **self._encoder(cell["pretrain_key"]),
         }
-        values = {name: metrics[name] for name in METRICS}
+        values = {name: metrics[name] for name in measured["names"]}
         counts = self.study["shots"].get(str(cell["seed"]))
-        if counts:
+        if counts and "@" not in cell["evaluation"] and "per_class" in metrics:
             values |= shot_accuracies(metrics["per_class"], counts)
         return [{**shared, "metric": name, "value": value} for name, value in values.items()]
 
@@ -95,7 +94,8 @@ class _Reader:
             stage = read_json(folder / "stage.json")
             self._cells[key] = {"metrics": read_json(folder / "metrics.json"),
                                 "record": read_json(folder / "record.json"),
-                                "protocol": _protocol(stage)}
+                                "protocol": _protocol(stage),
+                                "names": _names(stage)}
         return self._cells[key]
 
     def _encoder(self, key: str) -> dict[str, Any]:
@@ -124,8 +124,15 @@ class _Reader:
         }
 
 
+def _names(stage: Mapping[str, Any]) -> tuple[str, ...]:
+    """The metrics that records keep of an evaluation: those that it declares to return."""
+    params = stage["params"]
+    return evaluation(params["evaluation"]).returns(params.get("metric", "top1"))
+
+
 def _protocol(stage: Mapping[str, Any]) -> str:
     """A hash of how it was evaluated: equal for all encoders scored alike."""
     from .stages import digest
 
-    return digest([stage["revision"], stage["params"]])[:12]
+    params = {name: value for name, value in stage["params"].items() if name != "seed"}
+    return digest([stage["revision"], params])[:12]

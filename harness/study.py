@@ -19,13 +19,18 @@ from methods.registry import MethodSpec, discover
 from . import schema
 from .config import merged
 from .errors import Problems, UserError, unknown
-from .evaluation import evaluations
+from .protocols import Protocol, check_headline, protocols
 from .training.settings import BACKBONES
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table: a method, its share of the epochs and what it overrides."""
+    """One row of the table: a method, its share of the epochs and what it overrides.
+
+    A paper's row may also have a network, views and learning rates of its own (`rates`: method of
+    its recipe -> factor on the rate), and count its epochs in images of another data set
+    (`epoch_images`). None and empty: the scale's, and passes over the images of the run.
+    """
 
     id: str
     label: str
@@ -34,6 +39,20 @@ class Row:
     options: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     reference: bool = False
+    backbone: Mapping[str, Any] = field(default_factory=dict)
+    views: Mapping[str, Any] = field(default_factory=dict)
+    rates: Mapping[str, float] = field(default_factory=dict)
+    epoch_images: int | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """An explicit cell of a study: a row on a condition with a seed, by these evaluations."""
+
+    row: str
+    condition: str
+    seed: int
+    evaluations: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -58,13 +77,25 @@ class Study:
     rows: tuple[Row, ...]
     conditions: tuple[Condition, ...]
     seeds: tuple[int, ...]
-    evaluations: Mapping[str, Mapping[str, Any]]
+    evaluations: Mapping[str, Protocol]
     labelled: Mapping[str, Any]
     training: Mapping[str, Any]
     backbone: Mapping[str, Any]
     image_size: int
     results: Path
     plugins: tuple[Path, ...] = ()
+    # none: the full product of rows, conditions, seeds and evaluations
+    requests: tuple[Request, ...] = ()
+    # what the cells of papers' tables ask, and what a row at this scale cannot be; see table_study
+    papers: Mapping[str, Any] = field(default_factory=dict)
+    # data that is not at hand is planned by its declared counts: for a price, not for a run
+    provisional: bool = False
+
+    def asked(self) -> tuple[Request, ...]:
+        """Every cell that is wanted, rows outermost."""
+        return self.requests or tuple(
+            Request(row.id, condition.id, seed, tuple(self.evaluations))
+            for row in self.rows for condition in self.conditions for seed in self.seeds)
 
     @property
     def folder(self) -> Path:
@@ -82,16 +113,18 @@ def resolve_study(config: Mapping[str, Any]) -> Study:
     specs = _methods(plugins, problems)
     grid, scale = config["grid"], config["scale"]
     training = schema.checked(schema.Training, scale["training"], "scale.training", problems)
+    labelled = _labelled(config)
     study = Study(
         name=str(grid["name"]), scale=str(scale["name"]), config=config, methods=specs,
         rows=_rows(config, specs, problems),
         conditions=_conditions(config, problems),
         seeds=tuple(schema.seeds(grid["seeds"], "grid.seeds", problems)),
-        evaluations=_evaluations(config, problems),
-        labelled=_labelled(config), training=training, backbone=_backbone(scale, problems),
+        evaluations=protocols(config, labelled, problems),
+        labelled=labelled, training=training, backbone=_backbone(scale, problems),
         image_size=int(scale["image_size"]),
         results=Path(str(config["results"])).expanduser(), plugins=plugins,
     )
+    check_headline(config, study.evaluations, problems)
     _check_method_settings(config, specs, problems)
     _check_views(study.rows, config["scale"].get("views"), problems)
     if problems:
@@ -216,20 +249,6 @@ def _labelled(config: Mapping[str, Any]) -> dict[str, Any]:
     spec = _data(config, {})
     spec["size"] = _size(config["data"].get("labelled"), config["scale"]["name"])
     return spec
-
-
-def _evaluations(config: Mapping[str, Any], problems: list[str]) -> dict[str, Mapping[str, Any]]:
-    found: dict[str, Mapping[str, Any]] = {}
-    known = evaluations()
-    for name in schema.names(config["grid"]["evaluations"], "grid.evaluations", problems):
-        if name not in known:
-            problems.append(str(unknown("evaluation", name, known, "grid.evaluations")))
-            continue
-        values = (config["scale"].get("evaluations") or {}).get(name) or {}
-        options, wrong = resolve(known[name].options, values, f"scale.evaluations.{name}")
-        problems.extend(wrong)
-        found[name] = options
-    return found
 
 
 def _check_method_settings(config: Mapping[str, Any], specs: Mapping[str, MethodSpec],

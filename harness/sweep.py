@@ -106,7 +106,7 @@ def _sweep(study: Any, settings: dict[str, Any], command: str) -> int:
     with progress.Progress(plan) as shown:
         outcome = inline.run(
             plan.todo, store,
-            {**settings, "store": str(root.resolve()), "data_paths": _paths(study),
+            {**settings, "store": str(root.resolve()), "data_paths": _paths(study, plan),
              "provenance": provenance(command)},
             settings["workers"], study.folder / "logs", shown)
     if outcome.interrupted:
@@ -173,13 +173,16 @@ def _fetch(study: Any) -> None:
 
 
 def _specs(study: Any) -> Sequence[Mapping[str, Any]]:
-    return [study.labelled, *(condition.data for condition in study.conditions)]
+    return [study.labelled, *(condition.data for condition in study.conditions),
+            *(asked.data for asked in study.evaluations.values() if asked.target)]
 
 
-def _paths(study: Any) -> dict[str, str]:
-    """Where the sources lie on this machine, by source: it is in no key."""
-    return {spec["source"]: str(Path(spec["path"]).expanduser().resolve())
-            for spec in _specs(study) if spec.get("path")}
+def _paths(study: Any, plan: Any) -> dict[str, str]:
+    """Where data lies on this machine, by source and, since two targets may share one, by
+    fingerprint: it is in no key."""
+    places = {spec["source"]: spec["path"] for spec in _specs(study) if spec.get("path")}
+    return {name: str(Path(path).expanduser().resolve())
+            for name, path in {**places, **plan.places}.items()}
 
 
 def _repair(store: Any) -> None:

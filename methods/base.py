@@ -123,9 +123,12 @@ class Method(nn.Module):
         "pooled" is the encoder's output, "hidden" the projection head's first hidden layer after
         its ReLU, "output" the head's output as the loss sees it before normalisation.
         """
+        return self.lift(self.encoder(x), layer)
+
+    def lift(self, pooled: Tensor, layer: str) -> Tensor:
+        """Return what the head makes of the encoder's output (B, d) at a layer, see `embed`."""
         if layer not in LAYERS:
             raise ValueError(f"unknown layer '{layer}'. Available: {', '.join(LAYERS)}")
-        pooled = self.encoder(x)
         head = getattr(self, "projector", None)
         if layer == "pooled":
             return pooled

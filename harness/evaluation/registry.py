@@ -6,40 +6,69 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.evaluation.splits import Features
+from harness.evaluation.measures import CLASSIFICATION, MAP11, MEAN_PER_CLASS
 from methods.options import Option, build, options_of, unknown
 
-Run = Callable[[Features, Any, "Sequence[int] | None"], dict[str, Any]]
+# run(data, config, class_counts) -> metrics; `data` is Features, or a Subject for takes="encoder"
+Run = Callable[[Any, Any, "Sequence[int] | None"], dict[str, Any]]
+TAKES = ("features", "encoder")
 _FOUND: dict[str, Evaluation] = {}
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One protocol: its name, the revision of its meaning, its options and what does it."""
+    """One protocol: its name, the revision of its meaning, its options and what does it.
+
+    takes: "features", the three splits embedded once for all evaluations (`splits.Features`), or
+    "encoder", the network itself with the images (`subject.Subject`);
+    metrics: the names among what it returns that records keep.
+    """
 
     name: str
     revision: int
     summary: str
     config: type
     run: Run
+    takes: str = "features"
+    metrics: tuple[str, ...] = CLASSIFICATION
 
     @property
     def options(self) -> dict[str, Option]:
         """The schema of `config`."""
         return options_of(self.config)
 
+    @property
+    def classifies(self) -> bool:
+        """Whether it predicts the label of each test image."""
+        return self.metrics == CLASSIFICATION
+
+    def returns(self, metric: str = "top1") -> tuple[str, ...]:
+        """The metrics on a data set whose own is `metric` (top1, mean_per_class or map11)."""
+        if not self.classifies:
+            return self.metrics
+        if metric == MAP11:
+            return (MAP11,)
+        return (*self.metrics, MEAN_PER_CLASS) if metric == MEAN_PER_CLASS else self.metrics
+
     def configure(self, options: Mapping[str, Any]) -> Any:
         """An instance of `config`. Raises ValueError with what is wrong with the options."""
         return build(self.config, options, f"evaluation '{self.name}'")
 
 
-def register(name: str, *, config: type, revision: int) -> Callable[[Run], Run]:
-    """Register `run(data, config, class_counts) -> metrics` as an evaluation."""
+def register(name: str, *, config: type, revision: int, takes: str = "features",
+             metrics: tuple[str, ...] = CLASSIFICATION) -> Callable[[Run], Run]:
+    """Register `run(data, config, class_counts) -> metrics` as an evaluation.
+
+    `metrics` names the numbers that records keep; `measures.declare` says what they are where they
+    are not shares in [0, 1] of which more is better.
+    """
 
     def add(run: Run) -> Run:
         assert name not in _FOUND, f"two evaluations are called '{name}'"
+        assert takes in TAKES, f"an evaluation takes {' or '.join(TAKES)}, not '{takes}'"
+        assert "@" not in name, "the part of an id after @ is the target"
         summary = (run.__doc__ or "").split("\n")[0]
-        _FOUND[name] = Evaluation(name, revision, summary, config, run)
+        _FOUND[name] = Evaluation(name, revision, summary, config, run, takes, metrics)
         return run
 
     return add

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from datasets.types import SPLITS, Split
+from harness.evaluation.features import file_of
 from harness.lazy import torch
 
 if TYPE_CHECKING:
@@ -16,11 +18,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
+BLOCK = 65536  # rows that are looked at together
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Features float32 (n, d) and labels int64 (n,), on one device."""
+    """Features float32 (n, d) and labels int64 (n,), on one device.
+
+    For an evaluation that takes the encoder, `features` are its images, uint8 (n, H, W, 3). Of a
+    data set whose images have several classes, labels are (n, C): 1 has, 0 has not, -1 not judged.
+    """
 
     features: Tensor
     labels: Tensor
@@ -66,24 +73,34 @@ class Features:
     validation: ValidationSplit
     test: TestSplit
     num_classes: int
+    metric: str = "top1"
 
     @classmethod
-    def load(cls, folder: Path, device: str = "cpu") -> Features:
-        """Read a features artifact.
+    def load(cls, folder: Path, device: str = "cpu", layer: str = "pooled",
+             metric: str = "top1") -> Features:
+        """Read a layer of a features artifact; on the CPU it stays in its files, mapped.
 
         Raises ValueError naming the split for values that are not finite, for a split without
-        images or labels, and for a class without training or test images.
+        images or labels, and for a class without training or test images; and for a layer that the
+        encoder does not have.
         """
-        arrays = {name: _read(folder, name) for name in ("train", "validation", "test")}
-        num_classes = 1 + max(int(labels.max()) for _, labels in arrays.values())
-        if num_classes < 2:
-            raise ValueError("the labelled images have one class: an evaluation needs 2")
+        splits = {name: _read(folder, name, layer) for name in SPLITS}
+        return cls.of({name: (found.to(device), labels.to(device))
+                       for name, (found, labels) in splits.items()}, metric)
+
+    @classmethod
+    def of(cls, splits: Mapping[Split, tuple[Tensor, Tensor]], metric: str = "top1") -> Features:
+        """The three splits of features (or images) and labels.
+
+        Raises ValueError naming the split that has no images, or lacks labels or a class.
+        """
+        for name, (found, labels) in splits.items():
+            _require_labels(len(found), labels, name)
+        num_classes = _count(splits)
         for name in ("train", "test"):
-            _require_every_class(arrays[name][1], num_classes, name)
-        tensors = {name: (torch.from_numpy(found).to(device), torch.from_numpy(labels).to(device))
-                   for name, (found, labels) in arrays.items()}
-        return cls(TrainSplit(*tensors["train"]), ValidationSplit(*tensors["validation"]),
-                   TestSplit(*tensors["test"]), num_classes)
+            _require_every_class(splits[name][1], num_classes, name)
+        return cls(TrainSplit(*splits["train"]), ValidationSplit(*splits["validation"]),
+                   TestSplit(*splits["test"]), num_classes, metric)
 
 
 def best(candidates: Iterable[T], score: Callable[[T, ValidationSplit], float],
@@ -105,23 +122,52 @@ def require_validation(split: ValidationSplit) -> None:
         raise TypeError(f"selection takes a ValidationSplit, got {type(split).__name__}")
 
 
-def _read(folder: Path, name: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    features = np.load(folder / f"{name}.npy")
-    labels = np.load(folder / f"{name}_labels.npy")
-    if not len(labels) or len(features) != len(labels):
-        raise ValueError(f"split '{name}' has {len(features)} images and {len(labels)} labels: "
-                         "extract the features again")
-    if labels.min() < 0:
-        raise ValueError(f"split '{name}' has images without a label: evaluate on labelled images")
-    bad = int((~np.isfinite(features)).any(1).sum())
+def as_tensor(array: NDArray[Any]) -> Tensor:
+    """`array` as a tensor without a copy; one that is mapped read-only is mapped once more."""
+    if isinstance(array, np.memmap) and not array.flags.writeable and array.filename:
+        array = np.memmap(array.filename, array.dtype, "c", array.offset, array.shape)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def _read(folder: Path, name: str, layer: str) -> tuple[Tensor, Tensor]:
+    """Features, mapped copy-on-write since torch refuses read-only memory, and labels."""
+    path = folder / file_of(name, layer)
+    if not path.exists():
+        there = sorted(found.stem.removeprefix("test_") for found in folder.glob("test_*.npy"))
+        there.remove("labels")
+        raise ValueError(f"the encoder has no layer '{layer}': use "
+                         f"layer={' or '.join(['pooled', *there])}")
+    features = torch.from_numpy(np.load(path, mmap_mode="c"))
+    labels = torch.from_numpy(np.load(folder / f"{name}_labels.npy"))
+    bad = sum(int((~torch.isfinite(block)).any(1).sum()) for block in features.split(BLOCK))
     if bad:
         raise ValueError(f"split '{name}': the features of {bad} of {len(features)} images are not "
                          "finite: the encoder has diverged; lower its lr or use precision=fp32")
     return features, labels
 
 
-def _require_every_class(labels: NDArray[np.int64], num_classes: int, name: str) -> None:
-    empty = np.flatnonzero(np.bincount(labels, minlength=num_classes) == 0)
+def _require_labels(images: int, labels: Tensor, name: str) -> None:
+    if not len(labels) or images != len(labels):
+        raise ValueError(f"split '{name}' has {images} images and {len(labels)} labels: "
+                         "extract the features again")
+    if labels.ndim == 1 and labels.min() < 0:
+        raise ValueError(f"split '{name}' has images without a label: evaluate on labelled images")
+
+
+def _count(splits: Mapping[Split, tuple[Tensor, Tensor]]) -> int:
+    """The number of classes. Raises ValueError for less than 2."""
+    found = [labels for _, labels in splits.values()]
+    several = found[0].ndim == 2
+    count = found[0].shape[1] if several else 1 + max(int(labels.max()) for labels in found)
+    if count < 2:
+        raise ValueError("the labelled images have one class: an evaluation needs 2")
+    return count
+
+
+def _require_every_class(labels: Tensor, num_classes: int, name: str) -> None:
+    sizes = ((labels == 1).sum(0) if labels.ndim == 2
+             else torch.bincount(labels, minlength=num_classes))
+    empty = (sizes == 0).nonzero()
     if len(empty):
-        raise ValueError(f"split '{name}' has no image of class {empty[0]} ({len(empty)} of "
+        raise ValueError(f"split '{name}' has no image of class {int(empty[0])} ({len(empty)} of "
                          f"{num_classes} classes are empty): use more images")
