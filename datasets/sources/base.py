@@ -61,6 +61,13 @@ class Source(ABC):
     revision: ClassVar[int] = 1
     # Options that say how to get the data but do not change it: kept out of the fingerprint.
     transport: ClassVar[tuple[str, ...]] = ()
+    fetch_hint: ClassVar[str] = ""  # the command that fetches the files
+    splits: ClassVar[str] = ""  # which images are train, validation, test, and by whose choice
+    identity: ClassVar[str] = "content"  # what the fingerprint covers
+    metric: ClassVar[str] = "top1"  # of the transfer protocol: top1, mean_per_class or map11
+    multilabel: ClassVar[bool] = False  # labels hold several classes, see datasets.multilabel
+    labelled: ClassVar[bool] = True  # False: every training image is of the one class 'unlabelled'
+    huge: ClassVar[bool] = False  # never listed, never decoded into memory: read shard by shard
 
     @classmethod
     def options(cls) -> dict[str, dataclasses.Field[Any]]:
@@ -107,6 +114,10 @@ class Source(ABC):
         """class/file of each image of the pool, None where images are not files."""
         return None
 
+    def coarse_names(self) -> tuple[str, ...] | None:
+        """The coarse class of each class, None where the source has no such grouping."""
+        return None
+
     def folder(self) -> Path | None:
         """The folder that index lists are relative to."""
         if self.path is None:
@@ -123,15 +134,15 @@ class Source(ABC):
 
 
 def holdout(labels: NDArray[np.int64], origin: NDArray[np.int64],
-            seed: int = HOLDOUT_SEED) -> NDArray[np.bool_]:
+            seed: int = HOLDOUT_SEED, share: float = HOLDOUT_SHARE) -> NDArray[np.bool_]:
     """Mask of the images held out for validation where a source has no such split.
 
-    As many of each class: a tenth of the mean class size, at most half of the class. Images of
-    one origin stay together; a class with a single origin keeps it for training.
+    As many of each class: a tenth (`share`) of the mean class size, at most half of the class.
+    Images of one origin stay together; a class with a single origin keeps it for training.
     """
     held = np.zeros(len(labels), dtype=bool)
     classes = int(labels.max(initial=-1)) + 1
-    quota = round(HOLDOUT_SHARE * len(labels) / max(classes, 1))
+    quota = round(share * len(labels) / max(classes, 1))
     rng = np.random.default_rng([seed, 0x5EED])
     for label in range(classes):
         members = rng.permutation(np.flatnonzero(labels == label))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from datasets.sources.base import Source, holdout
+from datasets.sources.base import HOLDOUT_SHARE, Source, holdout
 from datasets.types import Pool
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ class HeldOut(Source):
     """
 
     holdout: bool = True
+
+    validation_share: ClassVar[float] = HOLDOUT_SHARE  # of the training part, where it is held out
 
     @abstractmethod
     def parts(self) -> tuple[str, ...]:
@@ -65,13 +67,14 @@ class HeldOut(Source):
             missing = tuple(name for name in ("test", "validation") if name not in self.parts())
             if not self.holdout:
                 return np.arange(len(labels) if split == "train" else 0)
-            owner = _owners(missing, labels.tobytes(), origin.tobytes())
+            owner = _owners(missing, labels.tobytes(), origin.tobytes(), self.validation_share)
             return np.flatnonzero(owner == ("train", *missing).index(split))
         return np.arange(len(labels))
 
 
 @functools.lru_cache(maxsize=8)
-def _owners(missing: tuple[str, ...], labels_raw: bytes, origin_raw: bytes) -> NDArray[np.int64]:
+def _owners(missing: tuple[str, ...], labels_raw: bytes, origin_raw: bytes,
+            share: float) -> NDArray[np.int64]:
     """Which split every training image goes to: 0 train, i + 1 the i-th missing split."""
     labels = np.frombuffer(labels_raw, dtype=np.int64)
     origin = np.frombuffer(origin_raw, dtype=np.int64)
@@ -79,5 +82,5 @@ def _owners(missing: tuple[str, ...], labels_raw: bytes, origin_raw: bytes) -> N
     for number, name in enumerate(missing, start=1):
         free = np.flatnonzero(owner == 0)
         seed = TEST_SEED if name == "test" else 0
-        owner[free[holdout(labels[free], origin[free], seed)]] = number
+        owner[free[holdout(labels[free], origin[free], seed, share)]] = number
     return owner
