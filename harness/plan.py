@@ -13,13 +13,13 @@ from methods.options import resolve
 from methods.recipe import Cluster, Pretrain
 from methods.registry import MethodSpec, load_recipe
 
-from . import schema
+from . import declared, schema
 from .config import merged
 from .errors import Problems, UserError, unknown
 from .protocols import Protocol
 from .stages import Stage, canonical, in_order
 from .store import Store
-from .study import Condition, Row, Study, dataset
+from .study import Condition, Request, Row, Study, dataset
 
 HEAD_LAYERS = ("hidden", "output")  # what a features stage embeds beside the pooled layer's
 
@@ -55,6 +55,8 @@ class Plan:
     class_counts: Mapping[tuple[str, int], tuple[int, ...]] = field(default_factory=dict)
     cautions: tuple[str, ...] = ()  # settings that run but may not be what is meant
     places: Mapping[str, str] = field(default_factory=dict)  # a data set's fingerprint -> path
+    # (row, condition) of a paper's table that this scale cannot have, and why
+    refused: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     @cached_property
     def stages(self) -> list[Stage]:
@@ -105,7 +107,7 @@ def make_plan(study: Study, store: Store) -> Plan:
     if builder.problems:
         raise Problems(dict.fromkeys(builder.problems))
     return Plan(study, cells, frozenset(store.committed()), builder.class_counts,
-                tuple(dict.fromkeys(builder.cautions)), builder.places)
+                tuple(dict.fromkeys(builder.cautions)), builder.places, builder.refused)
 
 
 class _Builder:
@@ -117,6 +119,7 @@ class _Builder:
         self.cautions: list[str] = []
         self.class_counts: dict[tuple[str, int], tuple[int, ...]] = {}
         self.places: dict[str, str] = {}
+        self.refused: dict[tuple[str, str], str] = {}
         self._datasets: dict[str, Any] = {}
         self._memo: dict[Any, Stage] = {}
         self._settings: dict[Any, Any] = {}
@@ -137,11 +140,11 @@ class _Builder:
         for place, spec in data.items():
             assert spec is not None
             self.class_counts[place] = tuple(spec["class_counts"])
-        for row in self.study.rows:
-            for condition in self.study.conditions:
-                for seed in self.study.seeds:
-                    yield from self._row_cells(row, condition, seed, data[condition.id, seed],
-                                               scored)
+        rows = {row.id: row for row in self.study.rows}
+        conditions = {condition.id: condition for condition in self.study.conditions}
+        for asked in self.study.asked():
+            yield from self._row_cells(rows[asked.row], conditions[asked.condition], asked,
+                                       data[asked.condition, asked.seed], scored)
 
     def _dataset(self, spec: Mapping[str, Any], seed: int, what: str) -> dict[str, Any] | None:
         try:
@@ -150,6 +153,9 @@ class _Builder:
                 self.places[found["fingerprint"]] = str(spec["path"])
             return found
         except UserError as error:
+            if self.study.provisional and (counted := declared.stand_in(spec, seed)):
+                self.cautions.append(counted["caution"])
+                return dict(counted["data"])
             known = {problem.split(": ", 1)[1] for problem in self.problems}
             self.problems.extend(f"{what}: {line}" for line in str(error).splitlines()
                                  if line not in known)
@@ -160,6 +166,8 @@ class _Builder:
 
         Found by bisection: if a control can be satisfied at some total, it can at any smaller one.
         """
+        if self.study.requests:  # each data set of a paper is as large as it is
+            return None
         open_ = [c for c in self.study.conditions if c.data["size"] is None]
         whole = [self._dataset({**c.data, "controls": {}}, 0, f"condition '{c.id}'") for c in open_]
         if not open_ or self.problems:
@@ -177,17 +185,21 @@ class _Builder:
         except UserError:
             return False
 
-    def _row_cells(self, row: Row, condition: Condition, seed: int, data: Any,
+    def _row_cells(self, row: Row, condition: Condition, request: Request, data: Any,
                    scored: Mapping[str, Any]) -> Iterator[Cell]:
+        seed = request.seed
         try:
             encoder = self._encoder(row, data, seed)
         except UserError as error:
-            self.problems.append(str(error))
+            if self.study.requests:  # one row of a paper's table that a scale cannot have
+                self.refused[row.id, condition.id] = str(error)
+            else:
+                self.problems.append(str(error))
             return
         embedded: dict[tuple[str, bool], Stage] = {}
-        for name, asked in self.study.evaluations.items():
+        for name in request.evaluations:
             yield Cell(row, condition, seed, name, self._evaluate(
-                asked, encoder, scored[name], seed, embedded))
+                self.study.evaluations[name], encoder, scored[name], seed, embedded))
 
     def _evaluate(self, asked: Protocol, encoder: Stage, labelled: Mapping[str, Any], seed: int,
                   embedded: dict[tuple[str, bool], Stage]) -> Stage:
@@ -220,7 +232,7 @@ class _Builder:
         return self._memo.setdefault(stage.key, stage)
 
     def _encoder(self, row: Row, data: Mapping[str, Any], seed: int) -> Stage:
-        epochs = self._epochs(row.spec, row)
+        epochs = self._epochs(row.spec, row) * _epoch(row, data)
         if row.spec.kind == "recipe":
             options = self._options(row.spec, row)
             try:
@@ -270,6 +282,8 @@ class _Builder:
                                   f"training of '{method}'", problems)
         if problems:
             raise Problems(problems)
+        if method in row.rates:
+            resolved["lr"] = _digits(resolved["lr"] * row.rates[method])
         return resolved
 
     def _pretrain(self, node: Pretrain, row: Row, data: Mapping[str, Any],
@@ -280,16 +294,18 @@ class _Builder:
         params: dict[str, Any] = {
             "method": spec.name, "revision": spec.revision,
             "options": self._options(spec, row, node.options),
-            "backbone": dict(self.study.backbone),
-            "image_size": self.study.image_size,
+            "backbone": dict(row.backbone or self.study.backbone),
+            "image_size": data["image_size"] if self.study.requests else self.study.image_size,
             "seed": [seed, node.replica] if node.replica else seed,
         }
         if not spec.trainable:
             return self._stage("pretrain", params, {})
         self._check_limits(spec, params["options"], row, data)
         params["data"] = strip(data)
-        params["views"] = dict(self.study.config["scale"].get("views") or {})
+        params["views"] = {**(self.study.config["scale"].get("views") or {}), **row.views}
         params["training"] = {**self._training(spec.name, row), "epochs": node.epochs}
+        if self.study.requests:
+            params["training"] = _rounded(params["training"], _epoch(row, data))
         inputs = {f"teacher{i}": self._pretrain(teacher, row, data, seed)
                   for i, teacher in enumerate(node.teachers)}
         division = node.groups or (node.subset[0] if node.subset else None)
@@ -320,6 +336,23 @@ class _Builder:
         base = self._pretrain(node.base, row, data, seed)
         params |= {"layer": node.layer, "precision": self.study.training["precision"]}
         return self._stage("cluster", params, {"base": base})
+
+
+def _epoch(row: Row, data: Mapping[str, Any]) -> float:
+    """Passes over these images that one epoch of the row is."""
+    return row.epoch_images / int(data["images"]) if row.epoch_images else 1.0
+
+
+def _rounded(training: Mapping[str, Any], epoch: float) -> dict[str, Any]:
+    """Epochs to nine digits, so that equal shares of unequal budgets are one stage; the warm-up is
+    counted in the row's epochs, and is no more than half of the run."""
+    epochs = _digits(training["epochs"])
+    warmup = min(training["warmup_epochs"] * epoch, epochs / 2)
+    return {**training, "epochs": epochs, "warmup_epochs": _digits(warmup)}
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.9g}")
 
 
 def strip(data: Mapping[str, Any]) -> dict[str, Any]:
