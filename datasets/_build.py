@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from datasets import packing, rows
-from datasets._resolve import RESOLVED, open_source
+from datasets._compose import halves, joined
+from datasets._resolve import RESOLVED, foreign, known, open_source
 from datasets.controls import apply
 from datasets.messages import DatasetError, unknown
 from datasets.sources import Source
@@ -23,30 +24,61 @@ if TYPE_CHECKING:
 
 
 def build(resolved: Mapping[str, Any], split: Split, path: str | Path | None = None,
-          packs: str | Path | None = None) -> Images:
+          packs: str | Path | None = None, *,
+          foreign_path: str | Path | None = None) -> Images:
     """The images of a split. Size and controls shape `train`; the other splits are whole.
 
     resolved: what `resolve` returned; path: where the source's files lie on this machine;
     packs: a folder where the source may lie decoded (`packing`): the bytes are the same, opened in
     milliseconds and left in their file where they are many. The source is then not looked at.
+    foreign_path: where the files of a mixture's other source lie; its images come last.
     Raises FileNotFoundError if the files are not there, DatasetError if they cannot satisfy the
     controls.
     """
     if split not in SPLITS:
         raise DatasetError([unknown("split", split, SPLITS)])
     source = open_source({key: resolved[key] for key in RESOLVED}, path)
-    seed = int(resolved["seed"])
+    opened = _open(resolved, source, packs)
+    chosen = _chosen(opened, source, resolved, split)
+    size = len(opened.pool(split))
+    other = foreign(resolved) if split == "train" else None
+    if other is None and chosen.partner is None:
+        return _images(opened, source, split, chosen, int(resolved["seed"]))
+    own = chosen.at(chosen.index < size)
+    images = _images(opened, source, split, own, int(resolved["seed"]))
+    if own.partner is not None:
+        partners = _images(opened, source, split, _plain(np.maximum(own.partner, 0)), 0)
+        images = halves(images, partners, own.partner)
+    if other is None:
+        return images
+    beside = open_source({key: other[key] for key in RESOLVED}, foreign_path)
+    added = _plain(chosen.index[len(own):] - size)
+    return joined(images, _images(_open(other, beside, packs), beside, "train", added, 0))
+
+
+def _open(resolved: Mapping[str, Any], source: Source,
+          packs: str | Path | None) -> Source | packing.Pack:
+    """The source, or its pack; FileNotFoundError if neither is there."""
     if packs is not None and (pack := packing.find(Path(packs), resolved, source)):
-        chosen = _chosen(pack, source, resolved, split)
-        pool = pack.pool(split).at(chosen.index)
-        return Images(_packed(pack, source, split, chosen, seed), pool.labels, pool.origin,
-                      pack.class_names)
+        return pack
     if problem := source.problem():
         raise FileNotFoundError(problem)
-    chosen = _chosen(source, source, resolved, split)
-    pool = source.pool(split).at(chosen.index)
-    pixels = source.render(split, chosen.index, chosen.copy, seed)
-    return Images(pixels, pool.labels, pool.origin, source.class_names)
+    return source
+
+
+def _images(opened: Source | packing.Pack, source: Source, split: Split, chosen: Selection,
+            seed: int) -> Images:
+    """The chosen images of one source, each as itself or as a near duplicate."""
+    pool = opened.pool(split).at(chosen.index)
+    if isinstance(opened, Source):
+        pixels = source.render(split, chosen.index, chosen.copy, seed)
+    else:
+        pixels = _packed(opened, source, split, chosen, seed)
+    return Images(pixels, pool.labels, pool.origin, opened.class_names)
+
+
+def _plain(index: NDArray[np.int64]) -> Selection:
+    return Selection(index, np.zeros_like(index))
 
 
 def select(resolved: Mapping[str, Any], split: Split,
@@ -61,9 +93,10 @@ def _chosen(listed: Source | packing.Pack, source: Source, resolved: Mapping[str
     """The selection from the pool that the source, or its pack, lists."""
     pool = listed.pool(split)
     if split != "train" or (resolved["size"] is None and not resolved["controls"]):
-        return Selection(np.arange(len(pool)), np.zeros(len(pool), dtype=np.int64))
+        return _plain(np.arange(len(pool)))
     return apply(pool, resolved["controls"], resolved["size"], int(resolved["seed"]),
-                 names=listed.names(split), folder=source.folder())
+                 known(source, listed.names(split) if "index_list" in resolved["controls"]
+                       else None))
 
 
 def _packed(pack: packing.Pack, source: Source, split: Split, chosen: Selection,
@@ -84,3 +117,5 @@ def prepare(spec: Mapping[str, Any]) -> None:
     To be called once, before stages run: stages themselves never download.
     """
     open_source(spec).fetch()
+    if other := foreign(spec):
+        open_source(other).fetch()

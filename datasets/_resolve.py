@@ -5,27 +5,27 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from datasets import lists
-from datasets.controls import CONTROLS, apply
+from datasets.controls import CONTROLS, Known, apply, bound
 from datasets.messages import DatasetError, TooFewImages, unknown
 from datasets.sources import SOURCES
-from datasets.sources.base import digest
+from datasets.sources.base import digest, file_digest
 from datasets.types import SPLITS, Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from datasets.sources import Source
 
 FIELDS = ("source", "path", "image_size", "size", "seed", "controls", "options")
 # what the fingerprint covers beside the content; the other fields follow from it
 RESOLVED = ("source", "image_size", "size", "seed", "controls", "options")
-FREE = {"diversity", "index_list"}  # controls that need no total
 REVISION = 1  # of what a resolved specification means
 
 
@@ -33,27 +33,32 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Validate and complete {source, path, image_size, size, seed, controls, options}.
 
     Returns a JSON-able dict of these without the path, with every default filled in, and with
-    `images` and `class_counts` (training images), `classes` and `fingerprint` (content of the
-    source's three splits, controls with their revisions, size, seed). Decodes no image. Raises
-    DatasetError, a ValueError whose `problems` holds one line per mistake, all of them at once.
+    `images` and `class_counts` (training images), `unlabelled` if some of them have no label,
+    `classes` and `fingerprint` (content of the source's three splits and of lists, controls with
+    their revisions, size, seed). Decodes no image. Raises DatasetError, a
+    ValueError whose `problems` holds one line per mistake, all of them at once.
     """
     problems = [unknown("dataset field", key, FIELDS) for key in spec if key not in FIELDS]
     source = _source(spec, problems)
     size = _whole(spec, "size", None, 1, problems)
     seed = _whole(spec, "seed", 0, 0, problems)
     controls = _controls(spec.get("controls") or {}, problems)
-    if size is None and set(controls) - FREE:
-        names = ", ".join(sorted(set(controls) - FREE))
-        problems.append(f"control '{names}' holds the total fixed: set data.size=NUMBER of images")
+    if size is None and (names := bound(controls)):
+        problems.append(f"control '{', '.join(names)}' holds the total fixed: set "
+                        "data.size=NUMBER of images")
     if source is not None and (problem := source.problem()):
         problems.append(problem)
+    if source is not None and "mixture" in controls and not problems:
+        _meet(controls["mixture"], source, problems)
     if problems or source is None:
         raise DatasetError(problems)
-    counts = _feasible(source, controls, size, seed or 0)
+    counts, images = _feasible(source, controls, size, seed or 0)
     resolved: dict[str, Any] = {
         "source": source.name, "image_size": source.side(), "size": size, "seed": seed,
-        "controls": controls, "options": _lasting_options(source), "images": sum(counts),
+        "controls": controls, "options": _lasting_options(source), "images": images,
         "class_counts": counts, "classes": len(source.class_names)}
+    if lacking := images - (sum(counts) if source.labelled else 0):
+        resolved["unlabelled"] = lacking
     return {**resolved, "fingerprint": fingerprint(source, resolved)}
 
 
@@ -78,6 +83,9 @@ def fingerprint(source: Source, resolved: Mapping[str, Any],
     if listed := resolved["controls"].get("index_list"):
         content.append(lists.read(lists.find(listed["file"], source.folder()),
                                   listed["key"]).digest)
+    content += [file_digest(lists.find(values["file"], source.folder()))
+                for name, values in sorted(resolved["controls"].items())
+                if name != "index_list" and values.get("file")]
     return digest(REVISION, source.revision, json.dumps([rest, revisions, content], sort_keys=True))
 
 
@@ -132,7 +140,7 @@ def _controls(given: Mapping[str, Any], problems: list[str]) -> dict[str, dict[s
 def _typed(where: str, wanted: str, value: Any, problems: list[str]) -> Any:
     """The value as the annotated type; int passes for float, bool never for a number."""
     kinds: dict[str, tuple[type, ...]] = {"int": (int,), "float": (float, int), "str": (str,),
-                                          "bool": (bool,)}
+                                          "bool": (bool,), "Mapping": (Mapping,)}
     names = [part.strip() for part in wanted.split("|")]
     if value is None and "None" in names:
         return None
@@ -157,29 +165,67 @@ def _whole(spec: Mapping[str, Any], key: str, default: int | None, least: int,
     return value
 
 
+def foreign(spec: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The other source of a mixture as a dataset of its own, resolved if `spec` is; else None."""
+    given = (spec.get("controls") or {}).get("mixture")
+    if not given:
+        return None
+    other = {"source": given.get("source"), "image_size": spec.get("image_size"), "size": None,
+             "seed": 0, "controls": {}, "options": given.get("options") or {}}
+    kept = {"fingerprint": given.get("content"), "path": given.get("path")}
+    return {**other, **{key: value for key, value in kept.items() if value}}
+
+
+def _meet(given: dict[str, Any], source: Source, problems: list[str]) -> None:
+    """Replace the place of a mixture's other source by what it holds; its options are completed."""
+    other = foreign({"image_size": source.side(), "controls": {"mixture": given}})
+    assert other is not None, "given"
+    if getattr(SOURCES.get(str(given["source"])), "huge", False):
+        problems.append(f"controls.mixture.source '{given['source']}' is only read in order: name "
+                        "a source that fits in memory")
+        return
+    try:
+        found = resolve(other)
+    except DatasetError as error:
+        problems += [f"controls.mixture: {line}" for line in error.problems]
+        return
+    given.pop("path")
+    given |= {"options": found["options"], "foreign": found["images"],
+              "content": found["fingerprint"]}
+
+
 def _feasible(source: Source, controls: Mapping[str, Mapping[str, Any]], size: int | None,
-              seed: int) -> list[int]:
-    """Training images of each class, from the source's counts; DatasetError if there are too few.
+              seed: int) -> tuple[list[int], int]:
+    """Training images of each class and in all; DatasetError if there are too few.
 
     The controls themselves run on labels made from the counts, so planning cannot disagree.
     """
     counts = source.counts("train")
     if size is None and not controls:
-        return [int(count) for count in counts]
-    if "index_list" in controls:  # needs to know which images, not only how many
-        pool, names = source.pool("train"), source.names("train")
+        return [int(count) for count in counts], int(counts.sum())
+    names = None
+    if {"index_list", "tracks"} & set(controls):  # need to know which images, not only how many
+        pool = source.pool("train")
+        names = source.names("train") if "index_list" in controls else None
     else:
         labels = np.repeat(np.arange(len(counts)), counts)
         zeros = np.zeros_like(labels)
-        pool, names = Pool(labels, zeros, zeros, np.arange(len(labels))), None
+        pool = Pool(labels, zeros, zeros, np.arange(len(labels)))
     try:
-        chosen = apply(pool, controls, size, seed, names=names, folder=source.folder())
-        return np.bincount(pool.labels[chosen.index], minlength=len(counts)).tolist()
+        chosen = apply(pool, controls, size, seed, known(source, names))
+        own = chosen.index[chosen.index < len(pool)]
+        return np.bincount(pool.labels[own], minlength=len(counts)).tolist(), len(chosen)
     except TooFewImages as error:
         line = error.line(f"class '{source.class_names[error.label]}'")
-        raise DatasetError([f"source '{source.name}': size {size} {line}"]) from None
+        wanted = f"size {size}" if size is not None else "the training set"
+        raise DatasetError([f"source '{source.name}': {wanted} {line}"]) from None
     except (ValueError, FileNotFoundError) as error:
         raise DatasetError([f"source '{source.name}': {error}"]) from None
+
+
+def known(source: Source, names: Sequence[str] | None) -> Known:
+    """What controls may know of a source; names: class/file of each image of its pool."""
+    return Known(names, source.folder(), source.class_names, source.coarse_names())
 
 
 def describe(name: str) -> dict[str, Any]:

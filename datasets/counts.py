@@ -71,7 +71,7 @@ def profile_weights(profile: str, classes: int, imbalance: float,
     return np.asarray(weights / head)
 
 
-def ldam_counts(classes: int, largest: int, profile: str, factor: float) -> NDArray[np.int64]:
+def ldam_counts(classes: int, largest: float, profile: str, factor: float) -> NDArray[np.int64]:
     """Official CIFAR-LT class counts, int64 (C,); factor = min/max, e.g. 0.01.
 
     LDAM-DRW, imbalance_cifar.py, get_img_num_per_cls (truncated): CIFAR-10 5000, CIFAR-100 500.

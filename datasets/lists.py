@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import lzma
 import os
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -110,6 +111,31 @@ def _from_lines(text: str) -> IndexList:
 def short(name: str) -> str:
     """class/file of a listed path, the part that lists and folders have in common."""
     return "/".join(name.rsplit("/", 2)[-2:])
+
+
+def counts(path: Path) -> NDArray[np.int64]:
+    """Images per class, int64 (C,), from a JSON list of them or from a list that has labels."""
+    if path.suffix != ".json":
+        return class_counts(read(path))
+    found = _json(path)
+    if not isinstance(found, list) or not all(type(value) is int for value in found):
+        raise ValueError(f"{path} must be a JSON list of whole numbers, one of each class")
+    return np.array(found, dtype=np.int64)
+
+
+def mapping(path: Path) -> dict[str, str]:
+    """A JSON object of names to names."""
+    found = _json(path)
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise ValueError(f"{path} must be a JSON object of class names to coarse class names")
+    return found
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as JSON: {error}") from error
 
 
 def class_counts(listed: IndexList) -> NDArray[np.int64]:

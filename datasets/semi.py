@@ -60,10 +60,12 @@ def labelled(resolved: Mapping[str, Any], path: str | Path | None = None, *,
     """
     source = open_source({name: resolved[name] for name in ("source", "image_size", "options")},
                          path)
+    pool = source.pool("train")
     chosen = select(resolved, "train", path).index
+    chosen = chosen[chosen < len(pool)]  # images of another source have no label
     names = source.names("train") if file else None
     try:
-        return subset(source.pool("train").at(chosen), share=share, shots=shots, file=file, key=key,
+        return subset(pool.at(chosen), share=share, shots=shots, file=file, key=key,
                       seed=seed, missing=missing, folder=source.folder(),
                       names=None if names is None else [names[position] for position in chosen])
     except TooFewImages as error:

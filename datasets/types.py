@@ -18,8 +18,9 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 class Images:
     """Decoded images with what is known about them.
 
-    pixels: uint8 (N, H, W, 3); labels: int64 (N,); origin: int64 (N,), the photograph, track or
-    file that the pixels come from, -1 where unknown; class_names: one name per label value.
+    pixels: uint8 (N, H, W, 3); labels: int64 (N,), -1 without a label; origin: int64 (N,),
+    the photograph, track or file that the pixels come from, -1 where unknown; class_names: one name
+    per label value.
     """
 
     pixels: NDArray[np.uint8]
@@ -40,21 +41,26 @@ class Images:
 class Selection:
     """Positions in a source's training pool, in order of priority.
 
-    index: int64 (n,); copy: int64 (n,), 0 for the image itself, c > 0 for its c-th near duplicate.
+    index: int64 (n,), from the pool's size on positions in the other source of a mixture;
+    copy: int64 (n,), 0 for the image itself, c > 0 for its c-th near duplicate; partner: int64
+    (n,) or None, the image whose right half it is given (-1 its own, -2 its left half is blank).
     """
 
     index: NDArray[np.int64]
     copy: NDArray[np.int64]
+    partner: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         assert self.index.shape == self.copy.shape and self.index.ndim == 1, "one copy per index"
+        assert self.partner is None or self.partner.shape == self.index.shape, "one partner each"
 
     def __len__(self) -> int:
         return len(self.index)
 
     def at(self, positions: NDArray[np.int64] | NDArray[np.bool_]) -> Selection:
         """The part of this selection at `positions` (indices or a mask), in that order."""
-        return Selection(self.index[positions], self.copy[positions])
+        partner = None if self.partner is None else self.partner[positions]
+        return Selection(self.index[positions], self.copy[positions], partner)
 
 
 @dataclass(frozen=True, eq=False)

@@ -114,7 +114,6 @@ def test_simclr_lists_select_by_file_name(name: str, images: int) -> None:
     labels = np.array([number[file.partition("/")[0]] for file in files])
     chosen = semi.subset(pool(labels), file=name, names=files, folder=path.parent)
     assert (chosen.positions == np.arange(images)).all() and not chosen.missing
-    counts = np.bincount(labels[chosen.positions])
     assert np.ptp(np.bincount(labels[chosen.positions])) == 1  # 12 or 13, 128 or 129 of each
 
 

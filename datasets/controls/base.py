@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 ControlFunction = Callable[..., Selection]
 # What `apply` passes by itself: the rest of a signature is what users write.
-RESERVED = ("selection", "labels", "total", "seed", "ids", "names", "folder")
+WANTS = ("ids", "names", "folder", "origin", "class_names", "coarse_names")
+# and what `resolve` finds out about the other source of a mixture
+FOUND = ("foreign", "content")
+RESERVED = ("selection", "labels", "total", "seed", *WANTS, *FOUND)
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Control:
     function: ControlFunction
     revision: int
     parameters: dict[str, inspect.Parameter]
-    wants: tuple[str, ...]  # of ids, names and folder: what else it is given
+    wants: tuple[str, ...]  # of WANTS: what else it is given
     summary: str
 
 
@@ -46,7 +49,7 @@ def control(name: str, revision: int = 1) -> Callable[[ControlFunction], Control
         signature = inspect.signature(function).parameters
         parameters = {key: value for key, value in signature.items() if key not in RESERVED}
         summary = (function.__doc__ or "").partition("\n")[0]
-        wants = tuple(key for key in ("ids", "names", "folder") if key in signature)
+        wants = tuple(key for key in WANTS if key in signature)
         CONTROLS[name] = Control(name, function, revision, parameters, wants, summary)
         return function
 
