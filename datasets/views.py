@@ -17,7 +17,7 @@ from datasets import views_randaugment as randaugment
 from datasets.randaugment import POLICIES
 from datasets.recipes import RECIPES, View, patch_of, side_of
 
-__all__ = ["MEAN", "RECIPES", "STD", "View", "apply", "plain"]
+__all__ = ["MEAN", "RECIPES", "STD", "Canvas", "View", "apply", "plain"]
 
 # ImageNet's, for every source: one normalisation makes encoders and evaluations interchangeable.
 MEAN = (0.485, 0.456, 0.406)
@@ -25,6 +25,17 @@ STD = (0.229, 0.224, 0.225)
 
 
 PART = 65_536  # pixels of output that are worked on at a time on a CPU
+
+
+class Canvas(NamedTuple):
+    """Images of different sizes in one tensor, each at the top left of its place.
+
+    pixels: uint8 (B, H, W, 3) on any device; extent: float32 (B, 2) on the CPU, the height and
+    width of each image. Nothing outside an image is ever looked at.
+    """
+
+    pixels: Tensor
+    extent: Tensor
 
 
 class Draws(NamedTuple):
@@ -58,23 +69,25 @@ def draw(batch: int, generator: torch.Generator, view: View | None = None) -> Dr
     return Draws(crop, jitter, order, sigma[:, 0], erase, coins, policy, patches)
 
 
-def apply(images: Tensor, view: View, generator: torch.Generator, size: int, *,
+def apply(images: Tensor | Canvas, view: View, generator: torch.Generator, size: int, *,
           dtype: torch.dtype = torch.float32, part: tuple[int, int] = (0, 1)) -> Tensor:
     """One view of every image.
 
-    images: uint8 (B, H, W, 3) on any device; generator: on the CPU; size: the run's image size.
+    images: uint8 (B, H, W, 3) on any device, or a Canvas; generator: on the CPU; size: the run's
+    image size.
     Returns (B, 3, S, S), S = side_of(view, size), normalised, channels_last, on the device of
     `images`; or (B, grid^2, 3, s, s), the patches of a view with cells. Arithmetic is float32
     whatever `dtype`.
     part: (i, W), the images are the i-th of W equal parts of a batch and look as in the whole one:
     the numbers are drawn for all of it.
     """
+    images, extent = images if isinstance(images, Canvas) else (images, None)
     drawn = _drawn_for(len(images), part, view, generator)
     matrix = view.colour == "matrix" and view.randaugment == "none"
     side = side_of(view, size)
     out = torch.empty((len(images), 3, side, side), dtype=dtype, device=images.device,
                       memory_format=torch.channels_last)
-    (_matrix if matrix else _stepwise)(images, view, drawn, out)
+    (_matrix if matrix else _stepwise)(images, view, drawn, out, extent)
     if view.erase_p > 0:
         mask = geometry.erase_mask(drawn.erase, side) & _coin(drawn, 5, view.erase_p, 4)
         out = out.masked_fill_(mask.to(out.device), 0.0)
@@ -130,12 +143,13 @@ def _normalisation(device: torch.device) -> tuple[Tensor, Tensor]:
             torch.tensor(STD, device=device).view(3, 1, 1))
 
 
-def _resampling(images: Tensor, view: View, drawn: Draws, size: int, *,
+def _resampling(images: Tensor, view: View, drawn: Draws, size: int, extent: Tensor | None, *,
                 blur: bool) -> tuple[Tensor, Tensor]:
     """Crop, flip and, if asked, blur as the matrices of two products: (B, S, H), (B, S, W)."""
     height, width = images.shape[1:3]
     device = images.device
-    top, left, tall, wide = geometry.crop_boxes(drawn.crop, height, width,
+    rows_of, columns_of = (height, width) if extent is None else extent.unbind(1)
+    top, left, tall, wide = geometry.crop_boxes(drawn.crop, rows_of, columns_of,
                                                 (view.crop_min, view.crop_max), view.aspect)
     flip = _coin(drawn, 0, view.flip)
     # one transfer for the five numbers of every image
@@ -167,11 +181,12 @@ def _amounts(view: View, drawn: Draws, *, additive: bool) -> Tensor:
     return low + (centre + strength - low) * drawn.jitter
 
 
-def _matrix(images: Tensor, view: View, drawn: Draws, out: Tensor) -> None:
+def _matrix(images: Tensor, view: View, drawn: Draws, out: Tensor,
+            extent: Tensor | None = None) -> None:
     """Fast path: resampling with blur in two products, all colour and normalising in a third."""
     size = out.shape[-1]
     device = images.device
-    rows, columns = _resampling(images, view, drawn, size, blur=True)
+    rows, columns = _resampling(images, view, drawn, size, extent, blur=True)
     amounts = torch.where(_coin(drawn, 1, view.jitter_p, 2), _amounts(view, drawn, additive=False),
                           torch.tensor([1.0, 1.0, 1.0, 0.0]))
     matrix, weight = colour.jitter_matrix(amounts, _coin(drawn, 2, view.gray))
@@ -198,10 +213,11 @@ def _matrix(images: Tensor, view: View, drawn: Draws, out: Tensor) -> None:
         out[part] = made
 
 
-def _stepwise(images: Tensor, view: View, drawn: Draws, out: Tensor) -> None:
+def _stepwise(images: Tensor, view: View, drawn: Draws, out: Tensor,
+              extent: Tensor | None = None) -> None:
     """Reference path: every step by itself, clipped, as in torchvision or in BYOL's code."""
     size = out.shape[-1]
-    rows, columns = _resampling(images, view, drawn, size, blur=False)
+    rows, columns = _resampling(images, view, drawn, size, extent, blur=False)
     amounts = _amounts(view, drawn, additive=view.rule == "byol" and view.colour != "matrix")
     order, active = drawn.order.argsort(1), _coin(drawn, 1, view.jitter_p)
     mean, std = _normalisation(images.device)

@@ -13,31 +13,46 @@ from torch import Tensor
 TRIES = 10  # of torchvision's RandomResizedCrop, before it falls back to a centre crop
 
 
-def crop_boxes(uniform: Tensor, height: int, width: int, area: tuple[float, float],
+def crop_boxes(uniform: Tensor, height: int | Tensor, width: int | Tensor,
+               area: tuple[float, float],
                aspect: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Boxes of torchvision's RandomResizedCrop, one per image: top, left, height, width (B,).
 
-    uniform: (B, 22) in [0, 1). The first of ten draws of (area, ratio) that fits is taken, else the
-    largest centred box of a legal ratio. float32, whole numbers.
+    uniform: (B, 22) in [0, 1); height, width: of all images, or float32 (B,) of each. The first of
+    ten draws of (area, ratio) that fits is taken, else the largest centred box of a legal ratio.
+    float32, whole numbers.
     """
     size = uniform.shape[0]
+    tall, wide = _column(height), _column(width)
     shares = area[0] + (area[1] - area[0]) * uniform[:, :TRIES]
     limit = math.log(aspect)
     ratios = torch.exp(limit * (2 * uniform[:, TRIES:2 * TRIES] - 1))
-    widths = torch.round(torch.sqrt(shares * ratios * (height * width)))
-    heights = torch.round(torch.sqrt(shares / ratios * (height * width)))
-    fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
+    widths = torch.round(torch.sqrt(shares * ratios * (tall * wide)))
+    heights = torch.round(torch.sqrt(shares / ratios * (tall * wide)))
+    fits = (widths > 0) & (widths <= wide) & (heights > 0) & (heights <= tall)
     first = torch.where(fits.any(1), fits.to(torch.uint8).argmax(1), -1)
     row = torch.arange(size)
-    ratio = min(max(width / height, 1 / aspect), aspect)
-    spare_w, spare_h = min(width, round(height * ratio)), min(height, round(width / ratio))
-    w = torch.where(first >= 0, widths[row, first], torch.tensor(float(spare_w)))
-    h = torch.where(first >= 0, heights[row, first], torch.tensor(float(spare_h)))
+    spare_h, spare_w = _largest(height, width, aspect)
+    w = torch.where(first >= 0, widths[row, first], spare_w)
+    h = torch.where(first >= 0, heights[row, first], spare_h)
     top = torch.floor(uniform[:, -2] * (height - h + 1))
     left = torch.floor(uniform[:, -1] * (width - w + 1))
     top = torch.where(first >= 0, top, (height - h) // 2)
     left = torch.where(first >= 0, left, (width - w) // 2)
     return top, left, h, w
+
+
+def _column(length: int | Tensor) -> int | Tensor:
+    """(B, 1) of (B,); one length for all images stays a number."""
+    return length if isinstance(length, int) else length[:, None]
+
+
+def _largest(height: int | Tensor, width: int | Tensor, aspect: float) -> tuple[Tensor, Tensor]:
+    """Height and width of the largest box of a legal ratio, float32 () or (B,)."""
+    h, w = (torch.as_tensor(length, dtype=torch.float64) for length in (height, width))
+    ratio = (w / h).clamp(1 / aspect, aspect)
+    return (torch.minimum(h, torch.round(w / ratio)).float(),
+            torch.minimum(w, torch.round(h * ratio)).float())
 
 
 def resize_matrix(start: Tensor, length: Tensor, full: int, size: int,

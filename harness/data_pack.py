@@ -1,7 +1,7 @@
 """Decode a source once, or write it as shards; `python -m harness.data ... pack=...` comes here.
 
     python -m harness.data dataset=cifar10 path=FOLDER pack=true
-    python -m harness.data dataset=folder path=FOLDER image_size=64 options.on_corrupt=skip pack=true
+    python -m harness.data dataset=folder path=DIR image_size=64 options.on_corrupt=skip pack=true
     python -m harness.data dataset=imagenet path=FOLDER image_size=224 pack=shards out=FOLDER
 
 pack=true makes one memory-mapped file of each split in <results>/packs (or cache=FOLDER), which
