@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datasets.sources import arrays as arrays
 from datasets.sources import cifar as cifar
+from datasets.sources import digits as digits
 from datasets.sources import fashion_mnist as fashion_mnist
 from datasets.sources import folder as folder
 from datasets.sources import photos as photos

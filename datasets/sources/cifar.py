@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from datasets.sources.base import register
+from datasets.sources.cifar_coarse import COARSE_OF
 from datasets.sources.torchvision_base import Torchvision
 
 
@@ -52,3 +53,7 @@ class CIFAR100(Torchvision):
     files = ("cifar-100-python/train", "cifar-100-python/test", "cifar-100-python/meta")
     archives = ("eb9058c3a382ffc7106e4002c42a8d85",)
     declared = {"train": (500,), "test": (100,)}
+
+    def coarse_names(self) -> tuple[str, ...]:
+        """The superclass of each class."""
+        return tuple(COARSE_OF[name] for name in self.classes)

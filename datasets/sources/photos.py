@@ -43,6 +43,11 @@ PICTURES = tuple(sorted([("skimage", "data", name) for name in SKIMAGE]
                         + [("sklearn", "datasets/images", name) for name in SKLEARN],
                         key=lambda row: row[2]))
 NAMES = tuple(name.split(".")[0] for _, _, name in PICTURES)
+KINDS = {"texture": ("brick", "grass", "gravel"), "microscope": ("cell", "ihc", "retina"),
+         "sky": ("hubble_deep_field", "moon", "rocket"),
+         "person_or_animal": ("astronaut", "camera", "chelsea"),
+         "plant_or_building": ("china", "flower"),
+         "thing": ("clock_motion", "coffee", "coins", "motorcycle_left", "text")}
 DISTRIBUTION = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
 
 
@@ -93,6 +98,10 @@ class Photos(Source):
     def class_names(self) -> tuple[str, ...]:
         """The names of the photographs."""
         return NAMES
+
+    def coarse_names(self) -> tuple[str, ...]:
+        """What kind of picture a photograph is."""
+        return tuple(kind for name in NAMES for kind, names in KINDS.items() if name in names)
 
     def pool(self, split: Split) -> Pool:
         """Windows of a split, by picture, non-overlapping ones (tier 0) first."""
