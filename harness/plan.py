@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import datasets
 from methods.limits import broken
 from methods.options import resolve
 from methods.recipe import Cluster, Pretrain
@@ -132,8 +133,8 @@ class _Builder:
         total = self._total()
         if self.problems:  # the source itself: asking every condition would repeat it
             return
-        data = {(c.id, seed): self._dataset({**c.data, "size": c.data["size"] or total}, seed,
-                                            f"condition '{c.id}'")
+        data = {(c.id, seed): self._dataset(
+                    c.data if _sized(c) else {**c.data, "size": total}, seed, f"condition '{c.id}'")
                 for c in self.study.conditions for seed in self.study.seeds}
         if self.problems:
             return
@@ -151,6 +152,9 @@ class _Builder:
             found = dataset(spec, seed, self._datasets)
             if spec.get("path"):
                 self.places[found["fingerprint"]] = str(spec["path"])
+            place = (datasets.foreign(spec) or {}).get("path")
+            if place and (other := datasets.foreign(found)):
+                self.places[other["fingerprint"]] = str(place)
             return found
         except UserError as error:
             if self.study.provisional and (counted := declared.stand_in(spec, seed)):
@@ -168,7 +172,7 @@ class _Builder:
         """
         if self.study.requests:  # each data set of a paper is as large as it is
             return None
-        open_ = [c for c in self.study.conditions if c.data["size"] is None]
+        open_ = [c for c in self.study.conditions if not _sized(c)]
         whole = [self._dataset({**c.data, "controls": {}}, 0, f"condition '{c.id}'") for c in open_]
         if not open_ or self.problems:
             return None
@@ -320,6 +324,10 @@ class _Builder:
     def _check_limits(self, spec: MethodSpec, options: Mapping[str, Any], row: Row,
                       data: Mapping[str, Any]) -> None:
         """What a method refuses or warns of, before anything runs; the run itself asks again."""
+        if "labels" in spec.needs and data.get("unlabelled"):
+            raise Problems([f"method '{row.id}': needs labels, which {data['unlabelled']} of "
+                            f"{data['images']} images of source '{data['source']}' with these "
+                            "controls do not have: leave it out of grid.methods"])
         size = min(self._training(spec.name, row)["batch_size"], int(data["images"]))
         problems = broken(spec.refuses, options, size)
         if problems:
@@ -353,6 +361,11 @@ def _rounded(training: Mapping[str, Any], epoch: float) -> dict[str, Any]:
 
 def _digits(value: float) -> float:
     return float(f"{value:.9g}")
+
+
+def _sized(condition: Condition) -> bool:
+    """Whether a condition's total is given, by a number or by what its controls are."""
+    return condition.data["size"] is not None or datasets.sized(condition.data["controls"])
 
 
 def strip(data: Mapping[str, Any]) -> dict[str, Any]:

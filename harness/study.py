@@ -206,7 +206,7 @@ def _conditions(config: Mapping[str, Any], problems: list[str]) -> tuple[Conditi
 
 
 def _axis_conditions(config: Mapping[str, Any], problems: list[str]) -> tuple[Condition, ...]:
-    """Conditions that differ in one parameter of one control."""
+    """Conditions that differ in one parameter of one control; axis.controls are common to all."""
     axis = config["grid"]["axis"]
     control, parameter = axis["control"], axis["parameter"]
     values = axis["values"]
@@ -216,7 +216,9 @@ def _axis_conditions(config: Mapping[str, Any], problems: list[str]) -> tuple[Co
         return ()
     return tuple(
         Condition(f"{parameter}={value:g}", f"{value:g}",
-                  _data(config, {"controls": {control: {parameter: value}}}), level=float(value))
+                  _data(config, {"controls": merged(axis.get("controls"),
+                                                    {control: {parameter: value}})}),
+                  level=float(value))
         for value in values)
 
 

@@ -56,6 +56,11 @@ def bound(controls: Mapping[str, Mapping[str, Any]]) -> list[str]:
             and not (name == "mixture" and controls[name].get("fixed") is False)]
 
 
+def sized(controls: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether the controls themselves say how many images there are, as a published set does."""
+    return bool({"index_list", "ldam"} & set(controls)) and not bound(controls)
+
+
 def start(pool: Pool, seed: int) -> Selection:
     """The whole pool in an order drawn by the seed, lower tiers first."""
     order = np.random.default_rng([seed, 0]).permutation(len(pool))
