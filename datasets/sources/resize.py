@@ -16,7 +16,7 @@ def square(image: Image.Image, side: int) -> NDArray[np.uint8]:
 
     Transparent pixels are laid on white; palettes and 16-bit grey become 8-bit RGB.
     """
-    image = _rgb(image)
+    image = as_rgb(image)
     width, height = image.size
     if (width, height) != (side, side):
         scale = side / min(width, height)
@@ -27,7 +27,7 @@ def square(image: Image.Image, side: int) -> NDArray[np.uint8]:
     return np.asarray(image)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def as_rgb(image: Image.Image) -> Image.Image:
     """The image in 8-bit RGB."""
     if image.mode == "RGB":
         return image
