@@ -20,6 +20,9 @@ OPEN = ("method", "data.options", "data.roles", "grid.variants", "scale.methods"
         "scale.backbone", "scale.roles", "grid.axis", "scale.size", "scale.evaluations",
         "targets", "protocols",
         "launcher.slurm")
+# What says where and whether something is run, and with which seeds.
+HARMLESS = ("table", "results", "dry_run", "repair", "plugins", "launcher", "grid.seeds", "pricing",
+            "labels", "data.cache")
 KEY = re.compile(r"^(\+\+|\+|~)?([A-Za-z_][\w.\-]*)=", re.DOTALL)
 
 
@@ -42,7 +45,15 @@ def compose(arguments: Sequence[str]) -> dict[str, Any]:
     problems = list(_key_problems(overrides, base))
     if problems:
         raise Problems(problems)
-    return _hydra(overrides)
+    return {**_hydra(overrides), "changed": _changed(arguments)}
+
+
+def _changed(arguments: Sequence[str]) -> list[str]:
+    """The arguments that may change a number, beside the names of groups: what a paper's table at
+    its own scale then no longer is."""
+    matches = [(argument, KEY.match(argument)) for argument in arguments]
+    return [argument for argument, match in matches if match and match[2] not in GROUPS
+            and not match[2].startswith(HARMLESS) and not match[2].endswith(".path")]
 
 
 def _normalise(argument: str) -> str:
@@ -69,8 +80,27 @@ def _group_problems(arguments: Sequence[str]) -> Iterator[str]:
         seen[key] = value
         if key in GROUPS and value not in choices(key):
             yield str(unknown(key, value, choices(key)))
-    if "grid" not in seen:
-        yield f"which grid? Give grid=NAME. Available: {', '.join(choices('grid'))}"
+    yield from _table_problems(seen)
+
+
+def _table_problems(seen: Mapping[str, str]) -> Iterator[str]:
+    """Exactly one of grid=NAME and table=NAME, and what of a grid a table has not."""
+    if "table" not in seen:
+        if "grid" not in seen:
+            yield (f"which grid? Give grid=NAME. Available: {', '.join(choices('grid'))}; or "
+                   "table=NAME, a published table (python -m harness.list tables)")
+        return
+    from .table_study import select
+
+    if "grid" in seen:
+        yield "grid and table are both given; name one of them"
+    try:
+        select(seen["table"])
+    except UserError as error:
+        yield str(error)
+    for key in seen:
+        if key.startswith("grid.") and key not in ("grid.seeds", "grid.interval.level"):
+            yield f"{key}: a table has rows and columns of its own; with table=NAME set grid.seeds"
 
 
 def _key_problems(overrides: Sequence[str], base: Mapping[str, Any]) -> Iterator[str]:

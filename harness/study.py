@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
 from datasets import recipes
@@ -21,6 +21,9 @@ from .config import merged
 from .errors import Problems, UserError, unknown
 from .protocols import Protocol, check_headline, protocols
 from .training.settings import BACKBONES
+
+if TYPE_CHECKING:
+    from .table_study import Wanted
 
 
 @dataclass(frozen=True)
@@ -113,16 +116,22 @@ def resolve_study(config: Mapping[str, Any]) -> Study:
     specs = _methods(plugins, problems)
     grid, scale = config["grid"], config["scale"]
     training = schema.checked(schema.Training, scale["training"], "scale.training", problems)
-    labelled = _labelled(config)
+    tables = _tables(config, specs, problems)
+    config = tables.config if tables else config
+    grid, labelled = config["grid"], _labelled(config)
+    seeds = tuple(schema.seeds(grid["seeds"], "grid.seeds", problems))
     study = Study(
         name=str(grid["name"]), scale=str(scale["name"]), config=config, methods=specs,
-        rows=_rows(config, specs, problems),
-        conditions=_conditions(config, problems),
-        seeds=tuple(schema.seeds(grid["seeds"], "grid.seeds", problems)),
+        rows=tables.rows if tables else _rows(config, specs, problems),
+        conditions=tables.conditions if tables and tables.conditions
+        else _conditions(config, problems),
+        seeds=seeds,
         evaluations=protocols(config, labelled, problems),
         labelled=labelled, training=training, backbone=_backbone(scale, problems),
         image_size=int(scale["image_size"]),
         results=Path(str(config["results"])).expanduser(), plugins=plugins,
+        requests=tables.requests(seeds) if tables else (), papers=tables.papers if tables else {},
+        provisional=bool(tables and config["dry_run"] is True),
     )
     check_headline(config, study.evaluations, problems)
     _check_method_settings(config, specs, problems)
@@ -130,6 +139,16 @@ def resolve_study(config: Mapping[str, Any]) -> Study:
     if problems:
         raise Problems(dict.fromkeys(problems))
     return study
+
+
+def _tables(config: Mapping[str, Any], specs: Mapping[str, MethodSpec],
+            problems: list[str]) -> Wanted | None:
+    """What `table=NAME` asks for; None for a grid."""
+    if not config.get("table"):
+        return None
+    from .table_study import wanted
+
+    return wanted(config, specs, lambda given: _backbone({"backbone": given}, problems))
 
 
 def _plugins(value: Any, problems: list[str]) -> Sequence[str]:
