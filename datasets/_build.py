@@ -13,6 +13,7 @@ from datasets._resolve import RESOLVED, foreign, known, open_source
 from datasets.controls import apply
 from datasets.messages import DatasetError, unknown
 from datasets.sources import Source
+from datasets.sources.shards import Streamed
 from datasets.types import SPLITS, Images, Selection
 
 if TYPE_CHECKING:
@@ -31,13 +32,18 @@ def build(resolved: Mapping[str, Any], split: Split, path: str | Path | None = N
     resolved: what `resolve` returned; path: where the source's files lie on this machine;
     packs: a folder where the source may lie decoded (`packing`): the bytes are the same, opened in
     milliseconds and left in their file where they are many. The source is then not looked at.
-    foreign_path: where the files of a mixture's other source lie; its images come last.
+    foreign_path: where the files of a mixture's other source lie; its images come last. The pixels
+    of a source that is `huge` are a `streams.Stream`, which stays in its shards.
     Raises FileNotFoundError if the files are not there, DatasetError if they cannot satisfy the
     controls.
     """
     if split not in SPLITS:
         raise DatasetError([unknown("split", split, SPLITS)])
     source = open_source({key: resolved[key] for key in RESOLVED}, path)
+    if isinstance(source, Streamed):
+        if problem := source.problem():
+            raise FileNotFoundError(problem)
+        return source.stream(split, resolved["size"] if split == "train" else None)
     opened = _open(resolved, source, packs)
     chosen = _chosen(opened, source, resolved, split)
     size = len(opened.pool(split))

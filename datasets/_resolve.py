@@ -16,6 +16,7 @@ from datasets.controls import CONTROLS, Known, apply, bound
 from datasets.messages import DatasetError, TooFewImages, unknown
 from datasets.sources import SOURCES
 from datasets.sources.base import digest, file_digest
+from datasets.sources.shards import Streamed
 from datasets.types import SPLITS, Pool
 
 if TYPE_CHECKING:
@@ -201,6 +202,8 @@ def _feasible(source: Source, controls: Mapping[str, Mapping[str, Any]], size: i
     The controls themselves run on labels made from the counts, so planning cannot disagree.
     """
     counts = source.counts("train")
+    if isinstance(source, Streamed) and (size is not None or controls):
+        return _head(source, controls, size, int(counts.sum()))
     if size is None and not controls:
         return [int(count) for count in counts], int(counts.sum())
     names = None
@@ -221,6 +224,20 @@ def _feasible(source: Source, controls: Mapping[str, Mapping[str, Any]], size: i
         raise DatasetError([f"source '{source.name}': {wanted} {line}"]) from None
     except (ValueError, FileNotFoundError) as error:
         raise DatasetError([f"source '{source.name}': {error}"]) from None
+
+
+def _head(source: Streamed, controls: Mapping[str, Any], size: int | None,
+          images: int) -> tuple[list[int], int]:
+    """Images of each class and in all among the first `size` of a source that is not listed."""
+    if controls:
+        raise DatasetError([f"source '{source.name}' is streamed, so control "
+                            f"'{', '.join(sorted(controls))}' cannot choose from it: apply it when "
+                            "the shards are written (harness.data dataset=... pack=shards)"])
+    assert size is not None
+    if size > images:
+        raise DatasetError([f"source '{source.name}': size {size} is more than the {images} images "
+                            f"there are: reduce size by {size - images}"])
+    return source.first("train", size).tolist(), size
 
 
 def known(source: Source, names: Sequence[str] | None) -> Known:

@@ -53,17 +53,17 @@ class Rows:
 
 
 def is_mapped(pixels: Any) -> bool:
-    """Whether images stay in their file until they are indexed."""
+    """Whether images stay in their file until they are indexed, in any order."""
     return isinstance(pixels, (Rows, np.memmap))
 
 
 def take(pixels: NDArray[np.uint8], index: NDArray[np.int64]) -> NDArray[np.uint8]:
     """The images at `index`; those of a file stay there."""
-    if isinstance(pixels, Rows):
-        return cast("NDArray[np.uint8]", pixels.at(index))
     if isinstance(pixels, np.memmap):
         return cast("NDArray[np.uint8]", Rows(pixels, index))
-    return pixels[index]
+    if isinstance(pixels, np.ndarray):
+        return pixels[index]
+    return cast("NDArray[np.uint8]", pixels.at(index))  # Rows, or a Stream
 
 
 def settle(rows: Rows, limit: int = IN_MEMORY) -> NDArray[np.uint8]:

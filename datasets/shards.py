@@ -73,6 +73,10 @@ class Listing:
         """The file of a shard."""
         return Path(self.template.format(self.first + shard))
 
+    def ends(self) -> NDArray[np.int64] | None:
+        """One past the last position of each shard, int64 (shards,); None where all are alike."""
+        return None if self.counts is None else np.cumsum(self.counts)
+
     def start(self, shard: int) -> int:
         """The position of a shard's first image."""
         if self.counts is None:
