@@ -55,7 +55,7 @@ def build(resolved: Mapping[str, Any], split: Split, path: str | Path | None = N
     if own.partner is not None:
         partners = _images(opened, source, split, _plain(np.maximum(own.partner, 0)), 0)
         images = halves(images, partners, own.partner)
-    if other is None:
+    if other is None or len(chosen) == len(own):
         return images
     beside = open_source({key: other[key] for key in RESOLVED}, foreign_path)
     added = _plain(chosen.index[len(own):] - size)

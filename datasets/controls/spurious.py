@@ -24,7 +24,7 @@ def spurious(selection: Selection, labels: NDArray[np.int64], *, total: int, see
     A label then hides in the left half of most images, and in the right half of a few. share: of
     the images that are so changed, drawn by the seed. Liu et al.'s set is CIFAR-10 with long_tail:
     {profile: step, imbalance: 500} and size 25050; it is trained without flips (scale.views:
-    {flip_p: 0}), which would swap the halves. Pixel columns stay where they are.
+    {flip: 0}), which would swap the halves. Pixel columns stay where they are.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share must be between 0 and 1, not {share}")
