@@ -19,7 +19,7 @@ GROUPS = ("grid", "scale", "launcher", "data")
 OPEN = ("method", "data.options", "data.roles", "grid.variants", "scale.methods", "scale.views",
         "scale.backbone", "scale.roles", "grid.axis", "scale.size", "scale.evaluations",
         "targets", "protocols",
-        "launcher.slurm")
+        "launcher.slurm", "launcher.resources", "scale.resources")
 # What says where and whether something is run, and with which seeds.
 HARMLESS = ("table", "results", "dry_run", "repair", "plugins", "launcher", "grid.seeds", "pricing",
             "labels", "data.cache")

@@ -32,7 +32,7 @@ def price(plan: Plan, store: Store, workers: int) -> Price:
     A pretraining's time scales with the images it sees; stages of a kind that the store has none
     of cannot be priced, and then nothing is claimed.
     """
-    rates = _Rates(store)
+    rates = Rates(store)
     seconds = {stage.key: rates.seconds(stage) for stage in plan.todo}
     sizes = [rates.bytes(stage.kind) for stage in plan.todo]
     known = [value for value in seconds.values() if value is not None]
@@ -53,11 +53,12 @@ def _longest(stages: Iterable[Stage], seconds: Mapping[str, float | None]) -> fl
     return max(finish.values(), default=0.0)
 
 
-class _Rates:
+class Rates:
     """Medians over a sample of the store's artifacts."""
 
     def __init__(self, store: Store) -> None:
         self.count = 0
+        self._memory: dict[tuple[str, ...], list[float]] = {}
         self._time: dict[tuple[str, ...], list[float]] = {}
         self._size: dict[str, list[int]] = {}
         for kind in ("pretrain", "cluster", "features", "evaluate"):
@@ -72,13 +73,16 @@ class _Rates:
         try:
             params = json.loads((folder / "stage.json").read_text())["params"]
             metrics = json.loads((folder / "metrics.json").read_text())
-            spent = json.loads((folder / "record.json").read_text())["stage_seconds"]
+            record = json.loads((folder / "record.json").read_text())
+            spent = record["stage_seconds"]
         except (OSError, ValueError, KeyError):
             return
         self.count += 1
         images = metrics.get("images_seen") or 0
         for name in _names(kind, params):
             self._time.setdefault(name, []).append(spent / images if images else spent)
+            if record.get("peak_memory_mb"):
+                self._memory.setdefault(name, []).append(record["peak_memory_mb"])
         self._size.setdefault(kind, []).append(sum(f.stat().st_size for f in folder.iterdir()))
 
     def seconds(self, stage: Stage) -> float | None:
@@ -87,6 +91,13 @@ class _Rates:
         for name in _names(stage.kind, stage.params):
             if name in self._time:
                 return median(self._time[name]) * (images or 1)
+        return None
+
+    def memory(self, stage: Stage) -> float | None:
+        """Peak memory in MB of the device, the largest of the most similar artifacts."""
+        for name in _names(stage.kind, stage.params):
+            if name in self._memory:
+                return max(self._memory[name])
         return None
 
     def bytes(self, kind: str) -> float | None:

@@ -39,6 +39,63 @@ class Inline:
     checkpoint_seconds: float = option(60.0, above=0)
 
 
+@dataclass(frozen=True)
+class Local:
+    """One detached job on this machine, with a worker for each GPU."""
+
+    name: str = option("local", choices=("local",))
+    workers: int | None = option(None, at_least=1,
+                                 help="default: one for each GPU; without, cores / threads")
+    device: str = option("auto", choices=("auto", "cpu", "cuda"))
+    checkpoint_seconds: float = option(60.0, above=0)
+    retries: int = option(3, at_least=0, help="of a stage whose worker was killed")
+    signal_delay_s: int = option(30, at_least=1)
+    setup: tuple[str, ...] = option((), help="shell lines before the job")
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """Jobs on a cluster; submitit's own option names, None: the cluster's default."""
+
+    name: str = option("slurm", choices=("slurm",))
+    partition: str | None = option(None)
+    account: str | None = option(None)
+    qos: str | None = option(None)
+    constraint: str | None = option(None)
+    exclude: str | None = option(None)
+    nodelist: str | None = option(None)
+    mail_type: str | None = option(None)
+    mail_user: str | None = option(None)
+    timeout_min: int | None = option(None, at_least=1, help="a stage outlives it by requeue")
+    nodes: int | None = option(None, at_least=1)
+    tasks_per_node: int | None = option(None, at_least=1)
+    gpus_per_node: int | None = option(None, at_least=0)
+    cpus_per_task: int | None = option(None, at_least=1)
+    mem_gb: float | None = option(None, above=0)
+    signal_delay_s: int = option(120, at_least=25, help="for checkpoints, before the time is out")
+    setup: tuple[str, ...] = option((), help="shell lines before the job: module load, ...")
+    slurm: dict | None = option(None, help="any other option of sbatch: {reservation: x}")
+    resources: dict | None = option(None, help="by kind of stage: {pretrain: {gpus: 1}, ...}")
+    max_running: int | None = option(None, at_least=1, help="jobs of an array at a time")
+    pack: int | None = option(None, at_least=1, help="units side by side in one allocation")
+    turns: int | None = option(None, at_least=1, help="units in turn in one allocation")
+    gpu_memory_gb: float | None = option(None, above=0, help="with it, pack follows from memory")
+    retries: int = option(3, at_least=0, help="of a stage or job that was killed")
+    device: str = option("auto", choices=("auto", "cpu", "cuda"))
+    checkpoint_seconds: float = option(60.0, above=0)
+
+
+LAUNCHERS: dict[str, type] = {"inline": Inline, "local": Local, "slurm": Slurm}
+
+
+@dataclass(frozen=True)
+class Pricing:
+    """What a dry run of papers' tables assumes of the hardware."""
+
+    gpu: str = option("A100-80GB")
+    teraflops: float = option(60.0, above=0, help="sustained in training, 1e12 operations/s")
+
+
 def checked(schema: type, values: Mapping[str, Any], where: str,
             problems: list[str]) -> dict[str, Any]:
     """Resolve `values` by the fields of `schema`; what is wrong is appended to `problems`."""

@@ -43,6 +43,13 @@ class Stage:
         """The content hash that names this stage and its artifact."""
         return digest(self.identity())
 
+    @classmethod
+    def known(cls, kind: str, key: str) -> Stage:
+        """A stage that is read only: its kind and its key, without what it is made from."""
+        stage = cls(kind, {})
+        stage.__dict__["key"] = key
+        return stage
+
     def identity(self) -> dict[str, Any]:
         """What the key covers."""
         return {

@@ -5,12 +5,12 @@
     python -m harness.sweep grid=curation_gap dry_run=true
     python -m harness.sweep grid=curation_gap grid.methods=[moclr,dnc] grid.seeds=[0,1,2,3,4]
     python -m harness.sweep grid=curation_gap data=npz data.path=FILE method.simclr.temperature=0.2
+    python -m harness.sweep grid=curation_gap launcher=slurm launcher.partition=gpu
     python -m harness.sweep grid=curation_gap plugins=[my_method.py] grid.methods=[simclr,my_method]
 """
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from . import config as configuration
-from .errors import Problems, UserError, door
+from .errors import UserError, door
 from .store import sha256, write_json
 
 # Checksums of what the report was made from: figures and page take 5 s, and are kept if they hold.
@@ -32,6 +32,7 @@ arguments are KEY=VALUE:
   launcher=NAME        where: {launcher} (default inline)
   results=DIR          the root of everything that is written (default results)
   dry_run=true         print the plan with its price, run nothing
+  wait=true            with launcher=slurm or local: follow the jobs to their end
   repair=true          set damaged artifacts aside, then compute them again
   plugins=[PATH,...]   files or folders with methods of your own
   grid.methods=[...]   rows; grid.conditions=[...], grid.seeds=[...], grid.evaluations=[...]
@@ -52,38 +53,16 @@ def main(arguments: list[str]) -> int:
     from .study import resolve_study
 
     study = resolve_study(config)
-    settings = worker_settings(config, study)
+    from .launch.settings import settings as launcher_settings
+
+    settings = launcher_settings(config, study)
     command = "python -m harness.sweep " + " ".join(shlex.quote(a) for a in arguments)
     return _sweep(study, settings, command)
-
-
-def worker_settings(config: Mapping[str, Any], study: Any) -> dict[str, Any]:
-    """The launcher's settings, checked."""
-    from . import schema
-
-    problems: list[str] = []
-    settings = schema.checked(schema.Inline, config["launcher"], "launcher", problems)
-    for key in ("dry_run", "repair"):
-        if not isinstance(config[key], bool):
-            problems.append(f"{key}: must be true or false, got {config[key]!r}")
-        settings[key] = config[key]
-    if problems:
-        raise Problems(problems)
-    threads = int(study.training["threads"])
-    if settings["workers"] is None:
-        settings["workers"] = max(1, cores() // threads)
-    return {**settings, "threads": threads, "plugins": [str(p.resolve()) for p in study.plugins]}
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _sweep(study: Any, settings: dict[str, Any], command: str) -> int:
     from . import manifest, progress
     from .estimate import price
-    from .launch import inline
     from .plan import make_plan
     from .provenance import provenance
     from .store import Store
@@ -103,14 +82,31 @@ def _sweep(study: Any, settings: dict[str, Any], command: str) -> int:
     store.sweep_up()
     manifest.write(plan, command, {})
     _fetch(study)
+    settings = {**settings, "store": str(root.resolve()), "data_paths": _paths(study, plan),
+                "provenance": provenance(command)}
+    if settings["name"] != "inline" and plan.todo:
+        return _detached(plan, store, settings, command)
+    from .launch import inline
+
     with progress.Progress(plan) as shown:
-        outcome = inline.run(
-            plan.todo, store,
-            {**settings, "store": str(root.resolve()), "data_paths": _paths(study, plan),
-             "provenance": provenance(command)},
-            settings["workers"], study.folder / "logs", shown)
+        outcome = inline.run(plan.todo, store, settings, settings["workers"],
+                             study.folder / "logs", shown)
     if outcome.interrupted:
         raise KeyboardInterrupt
+    return _finish(plan, store, outcome, command)
+
+
+def _detached(plan: Any, store: Any, settings: dict[str, Any], command: str) -> int:
+    """Submit, say so and return; with wait=true follow to the end and report as inline does."""
+    from . import progress
+    from .launch import detached
+    from .launch.follow import follow
+
+    print(detached.describe(detached.submit(plan, store, settings), plan), flush=True)
+    if not settings["wait"]:
+        return 0
+    with progress.Progress(plan) as shown:
+        outcome = follow(plan, store, shown)
     return _finish(plan, store, outcome, command)
 
 

@@ -1,0 +1,52 @@
+"""The launcher's settings of a request, checked, all problems at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from .. import schema
+from ..errors import Problems
+from . import local, resources
+
+SWITCHES = ("dry_run", "repair", "wait")
+# How many jobs a cluster is taken to run at a time where nothing limits them, for the estimate.
+CLUSTER_JOBS = 32
+
+
+def settings(config: Mapping[str, Any], study: Any) -> dict[str, Any]:
+    """What the launchers and the workers need; `launcher` holds the launcher's own options.
+
+    Raises Problems.
+    """
+    problems: list[str] = []
+    name = config["launcher"]["name"]
+    launcher = schema.checked(schema.LAUNCHERS[name], config["launcher"], "launcher", problems)
+    threads = int(study.training["threads"])
+    by_kind = resources.by_kind(config["scale"].get("resources"), launcher, threads, problems)
+    switches = {}
+    for key in SWITCHES:
+        if not isinstance(config[key], bool):
+            problems.append(f"{key}: must be true or false, got {config[key]!r}")
+        switches[key] = config[key]
+    if problems:
+        raise Problems(problems)
+    devices = local.gpus() if name == "local" and launcher["device"] != "cpu" else []
+    return {**switches, "name": name, "launcher": launcher, "resources": by_kind,
+            "device": launcher["device"], "checkpoint_seconds": launcher["checkpoint_seconds"],
+            "retries": launcher.get("retries", 0), "gpus": devices, "threads": threads,
+            "workers": _workers(name, launcher, devices, threads),
+            "plugins": [str(path.resolve()) for path in study.plugins]}
+
+
+def _workers(name: str, launcher: Mapping[str, Any], devices: list[str], threads: int) -> int:
+    """Stages at a time: of the pool here, or as the estimate takes it for a cluster."""
+    if name == "slurm":
+        return (launcher["max_running"] or CLUSTER_JOBS) * (launcher["pack"] or 1)
+    return int(launcher["workers"] or len(devices) or max(1, cores() // threads))
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
