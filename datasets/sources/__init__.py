@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datasets.sources import arrays as arrays
 from datasets.sources import cifar as cifar
+from datasets.sources import digits as digits
 from datasets.sources import fashion_mnist as fashion_mnist
 from datasets.sources import folder as folder
 from datasets.sources import folders as folders
@@ -17,6 +18,7 @@ from datasets.sources import stl10 as stl10
 from datasets.sources import svhn as svhn
 from datasets.sources import transfer as transfer
 from datasets.sources import transfer_more as transfer_more
+from datasets.sources import yfcc as yfcc
 from datasets.sources.base import SOURCES, Source, holdout
 
 __all__ = ["SOURCES", "Source", "holdout"]

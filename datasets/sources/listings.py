@@ -37,7 +37,8 @@ class Listing(NamedTuple):
 
     def at(self, positions: NDArray[np.int64] | NDArray[np.bool_]) -> Listing:
         """The part of this listing at `positions` (indices or a mask), in that order."""
-        return Listing(*(column[positions] for column in self))
+        return Listing(self.files[positions], self.labels[positions], self.origin[positions],
+                       self.sizes[positions])
 
     def names(self) -> list[str]:
         """The last component of each path."""
