@@ -22,10 +22,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import datasets
-from datasets import recipes, views
+from datasets import multilabel, recipes, views
 from datasets.types import SPLITS, Images, Split
 from harness.evaluation import clusters, evaluation, features
-from harness.evaluation.measures import measure
+from harness.evaluation.measures import MEAN_PER_CLASS, measure
 from harness.evaluation.network import Network
 from harness.evaluation.splits import Features, as_tensor
 from harness.evaluation.subject import Subject
@@ -138,7 +138,7 @@ def extract(stage: dict[str, Any], inputs: dict[str, Path], work: Path,
         places = {layer: work / features.file_of(split, layer) for layer in layers}
         found = features.embed_layers(method, places, images.pixels, params["data"]["image_size"],
                                       context.device, params["precision"])
-        np.save(work / f"{split}_labels.npy", images.labels)
+        np.save(work / f"{split}_labels.npy", _labels(images, params["data"]))
         counts[f"n_{split}"] = len(images)
     widths = {layer: array.shape[1] for layer, array in found.items()}
     return {**counts, "dim": widths["pooled"] if "pooled" in widths else widths,
@@ -160,6 +160,8 @@ def evaluate(stage: dict[str, Any], inputs: dict[str, Path], work: Path,
         data = Features.load(inputs["features"], context.device, params.get("layer", "pooled"),
                              metric)
     found = chosen.run(data, chosen.configure(params["options"]), params.get("class_counts"))
+    if metric == MEAN_PER_CLASS and chosen.classifies:  # the data set's name for the same mean
+        found[metric] = found["balanced"]
     for name in ("n_test", *chosen.returns(metric)):
         if name not in found:
             raise ValueError(f"evaluation '{chosen.name}' returned no '{name}': it returned "
@@ -177,13 +179,14 @@ def _subject(stage: dict[str, Any], encoder: Path, work: Path, context: Context)
 
     def images(split: Split) -> tuple[Tensor, Tensor]:
         found = _images(params["data"], split, context)
-        return as_tensor(found.pixels), torch.from_numpy(found.labels)
+        return as_tensor(found.pixels), torch.from_numpy(_labels(found, params["data"]))
 
     return Subject(
         network=lambda layer: Network(restore(encoder, context).eval(), layer),
         splits=lambda: Features.of({split: images(split) for split in SPLITS}, metric),
-        data=params["data"], metric=metric, seed=params["seed"], precision=params["precision"],
-        key=stage["key"], work=work, context=context)
+        data=params["data"], metric=metric, layer=params.get("layer", "pooled"),
+        seed=params["seed"], precision=params["precision"], key=stage["key"], work=work,
+        context=context)
 
 
 RUN: dict[str, Callable[[dict[str, Any], dict[str, Path], Path, Context], Metrics]] = {
@@ -293,7 +296,16 @@ def _divide(images: Images, params: dict[str, Any],
 
 
 def _images(spec: dict[str, Any], split: Split, context: Context) -> Images:
-    return datasets.build(spec, split, context.path_of(spec))
+    other = datasets.foreign(spec)
+    return datasets.build(spec, split, context.path_of(spec),
+                          foreign_path=context.path_of(other) if other else None)
+
+
+def _labels(images: Images, spec: Mapping[str, Any]) -> NDArray[np.int64]:
+    """int64 (n,); of images of several classes (n, C) of 1, -1 and 0 for not judged."""
+    if not datasets.SOURCES[spec["source"]].multilabel:
+        return images.labels
+    return multilabel.unpack(images.labels, len(images.class_names))
 
 
 def _prepare(context: Context) -> None:

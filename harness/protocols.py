@@ -17,7 +17,7 @@ from . import schema
 from .config import merged
 from .errors import unknown
 from .evaluation import Evaluation, evaluations
-from .evaluation.measures import GROUPS, known
+from .evaluation.measures import GROUPS, MAP11, known
 
 LAYERS = ("pooled", "hidden", "output")
 FIELDS = ("evaluation", "options", "layer", "label")
@@ -68,10 +68,14 @@ def protocol(config: Mapping[str, Any], name: str, labelled: Mapping[str, Any],
     known_one = evaluations()[variant["evaluation"]]
     data = dict(data)
     label = str(data.pop("label", target))
-    source = SOURCES.get(str(data.get("source")))
+    metric = getattr(SOURCES.get(str(data.get("source"))), "metric", "top1")
+    if metric == MAP11 and known_one.classifies and not known_one.several:
+        able = ", ".join(n for n, e in evaluations().items() if e.several)
+        problems.append(f"evaluation '{name}': images of '{data['source']}' have several classes, "
+                        f"which {known_one.name} cannot score: use {able}")
     return Protocol(name, known_one, variant["options"], variant["layer"], data, target,
                     variant["label"] + (f" on {label}" if label else ""),
-                    getattr(source, "metric", "top1"))
+                    metric)
 
 
 def check_headline(config: Mapping[str, Any], found: Mapping[str, Protocol],

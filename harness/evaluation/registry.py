@@ -21,7 +21,8 @@ class Evaluation:
 
     takes: "features", the three splits embedded once for all evaluations (`splits.Features`), or
     "encoder", the network itself with the images (`subject.Subject`);
-    metrics: the names among what it returns that records keep.
+    metrics: the names among what it returns that records keep;
+    several: whether it takes images of several classes each (VOC2007).
     """
 
     name: str
@@ -31,6 +32,7 @@ class Evaluation:
     run: Run
     takes: str = "features"
     metrics: tuple[str, ...] = CLASSIFICATION
+    several: bool = False
 
     @property
     def options(self) -> dict[str, Option]:
@@ -56,7 +58,8 @@ class Evaluation:
 
 
 def register(name: str, *, config: type, revision: int, takes: str = "features",
-             metrics: tuple[str, ...] = CLASSIFICATION) -> Callable[[Run], Run]:
+             metrics: tuple[str, ...] = CLASSIFICATION,
+             several: bool = False) -> Callable[[Run], Run]:
     """Register `run(data, config, class_counts) -> metrics` as an evaluation.
 
     `metrics` names the numbers that records keep; `measures.declare` says what they are where they
@@ -68,7 +71,7 @@ def register(name: str, *, config: type, revision: int, takes: str = "features",
         assert takes in TAKES, f"an evaluation takes {' or '.join(TAKES)}, not '{takes}'"
         assert "@" not in name, "the part of an id after @ is the target"
         summary = (run.__doc__ or "").split("\n")[0]
-        _FOUND[name] = Evaluation(name, revision, summary, config, run, takes, metrics)
+        _FOUND[name] = Evaluation(name, revision, summary, config, run, takes, metrics, several)
         return run
 
     return add

@@ -26,7 +26,7 @@ class Labelled:
     """Features float32 (n, d) and labels int64 (n,), on one device.
 
     For an evaluation that takes the encoder, `features` are its images, uint8 (n, H, W, 3). Of a
-    data set whose images have several classes, labels are (n, C): 1 has, 0 has not, -1 not judged.
+    data set whose images have several classes, labels are (n, C): 1 has, -1 has not, 0 not judged.
     """
 
     features: Tensor
@@ -98,7 +98,7 @@ class Features:
             _require_labels(len(found), labels, name)
         num_classes = _count(splits)
         for name in ("train", "test"):
-            _require_every_class(splits[name][1], num_classes, name)
+            require_every_class(splits[name][1], num_classes, name)
         return cls(TrainSplit(*splits["train"]), ValidationSplit(*splits["validation"]),
                    TestSplit(*splits["test"]), num_classes, metric)
 
@@ -164,7 +164,8 @@ def _count(splits: Mapping[Split, tuple[Tensor, Tensor]]) -> int:
     return count
 
 
-def _require_every_class(labels: Tensor, num_classes: int, name: str) -> None:
+def require_every_class(labels: Tensor, num_classes: int, name: str) -> None:
+    """Raise ValueError, naming the split and the class, unless every class has an image."""
     sizes = ((labels == 1).sum(0) if labels.ndim == 2
              else torch.bincount(labels, minlength=num_classes))
     empty = (sizes == 0).nonzero()

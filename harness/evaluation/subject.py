@@ -25,13 +25,15 @@ class Subject:
     splits(): the labelled images as splits whose `features` are uint8 (n, H, W, 3) on the CPU; the
     labels of the test split can be read once.
     data: the resolved specification of the data set; metric: the data set's own; seed: the cell's;
-    key: the stage's, for checkpoints; work: the folder of the artifact, for files beside metrics.
+    layer: where the classifier is put; key: the stage's, for checkpoints; work: the
+    folder of the artifact, for files beside metrics.
     """
 
     network: Callable[[str], nn.Module]
     splits: Callable[[], Features]
     data: Mapping[str, Any]
     metric: str
+    layer: str
     seed: int
     precision: str
     key: str

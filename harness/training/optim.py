@@ -99,8 +99,10 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
 
 
 def build_optimizer(module: nn.Module, name: str, *, lr: float, momentum: float = 0.9,
-                    weight_decay: float = 0.0) -> Optimizer:
+                    weight_decay: float = 0.0, nesterov: bool = False) -> Optimizer:
     """The optimiser `name` over `parameter_groups(module)`; Adam's beta1 is `momentum`.
+
+    nesterov: for "sgd" only.
 
     "lars" is BYOL's order, "lars_simclr" SimCLR's. Raises ValueError for an unknown name, naming
     the valid ones.
@@ -112,7 +114,8 @@ def build_optimizer(module: nn.Module, name: str, *, lr: float, momentum: float 
         del group["adapt"]
     # fused: one kernel per group instead of four per tensor
     if name == "sgd":
-        return _with_buffers(torch.optim.SGD(groups, lr, momentum, fused=True), momentum)
+        return _with_buffers(torch.optim.SGD(
+            groups, lr, momentum, nesterov=nesterov, fused=True), momentum)
     if name == "adam":
         return torch.optim.Adam(groups, lr, (momentum, 0.999), fused=True)
     if name == "adamw":
