@@ -125,7 +125,7 @@ def pack(resolved: Mapping[str, Any], cache: Path, path: str | Path | None = Non
                   "side": source.side(), "options": options, "content": content,
                   "identity": identity, "class_names": list(source.class_names),
                   "images": {split: len(pool) for split, pool in pools.items()},
-                  "decoder": _decoder(source), "skipped": _skipped(source)}
+                  "decoder": _decoder(source), "skipped": skipped_of(source)}
         _finish(source, partial, folder, header)
     return Pack(folder, _header(folder / HEADER))
 
@@ -140,7 +140,7 @@ def _finish(source: Source, partial: Path, folder: Path, header: dict[str, Any])
     header["sha256"] = {name: file_digest(partial / name) for name in files}
     with (partial / HEADER).open("w") as stream:
         json.dump(header, stream, indent=1, sort_keys=True)
-        _sync(stream)
+        sync(stream)
     (partial / DONE).unlink(missing_ok=True)
     partial.rename(folder)
 
@@ -171,9 +171,9 @@ def _pack_split(source: Source, split: Split, pool: Pool, partial: Path,
                 continue
             stream.seek(start + begin * int(np.prod(shape[1:])))
             stream.write(np.ascontiguousarray(pixels).data)
-            _sync(stream)
+            sync(stream)
             notes.write(json.dumps({"split": split, "begin": begin, "step": step}) + "\n")
-            _sync(notes)
+            sync(notes)
     progress(split, total, total)
     if problems:
         raise DatasetError(list(dict.fromkeys(problems)))
@@ -261,7 +261,7 @@ def _decoder(source: Source) -> str:
     return f"{getattr(source, 'decoder', 'pil')}, Pillow {PIL.__version__}"
 
 
-def _skipped(source: Source) -> list[str]:
+def skipped_of(source: Source) -> list[str]:
     """The files that on_corrupt=skip left out, with the cause of each."""
     listed = getattr(source, "skipped", None)
     return list(listed()) if listed is not None else []
@@ -280,6 +280,7 @@ def _alone(partial: Path) -> Iterator[None]:
         lock.unlink(missing_ok=True)
 
 
-def _sync(stream: IO[Any]) -> None:
+def sync(stream: IO[Any]) -> None:
+    """What was written is on disk when this returns."""
     stream.flush()
     os.fsync(stream.fileno())

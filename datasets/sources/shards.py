@@ -1,244 +1,202 @@
-"""YFCC100M: tens of millions of images in shards, which are counted and never listed in memory."""
+"""Sources that are streamed from tar shards: our own, with a manifest, and any WebDataset."""
 
 from __future__ import annotations
 
-import functools
-import json
-import os
-import tarfile
-import zipfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from datasets import decoders, shards
 from datasets.messages import DatasetError
-from datasets.sources.base import Source, digest, register
+from datasets.sources.base import Source, digest, file_digest, register
+from datasets.streams import CANVAS, Stream
+from datasets.types import Images, Pool
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from datasets.types import Pool, Split
+    from datasets.types import Split
 
-IMAGES = (".jpg", ".jpeg", ".png", ".webp")
-SIZES = "sizes.json"  # WebDataset's: images by name of shard
-HOW_TO_COUNT = ("python -c \"from datasets.sources.shards import write_sizes as w; w('{0}')\"")
+LABELS = "labels.npy"
 
 
-class Shard(NamedTuple):
-    """A tar, a zip or a folder below the source's folder, with the number of its images."""
-
-    name: str
-    images: int
-    size: int  # bytes; of a folder 0
-
-
-@register("yfcc100m")
 @dataclass(frozen=True)
-class YFCC100M(Source):
-    """Uncurated and unlabelled photographs; a run reads whole shards in an order of its own.
+class Streamed(Source):
+    """Images in shards, decoded while training; crops see the whole image.
 
-    Every image counts as of the one class 'unlabelled'. There are no validation and test images:
-    encoders are evaluated on another source.
+    lanes, window: how a batch is mixed (`datasets.shards`); canvas: longest side that images are
+    decoded to, None: 16/7 of the image size; decoder: pil, or simplejpeg (faster; the pixels differ
+    by rounding); on_corrupt: 'error' or 'skip'.
     """
 
-    title = "YFCC100M"
-    licence = "Creative Commons, by image; the index from webscope.sandbox.yahoo.com"
-    citation = "Thomee et al., YFCC100M: the new data in multimedia research, CACM 2016"
-    layout = (f"data.path/**/*.tar (WebDataset: <key>.jpg in each) with {SIZES} beside them (images "
-              "by shard), or data.path/**/*.zip, or data.path/<a>/<b>/*.jpg in many folders with "
-              f"{SIZES} as well")
-    size = "about 95,000,000 photographs that can still be fetched (of 99,206,564), 10 to 15 TB"
-    splits = "all images are train; there is no other part"
-    fetch_hint = ("pip install yfcc100m && python -m yfcc100m.convert_metadata META && python -m "
-                  "yfcc100m.download META -o data/yfcc100m (4,096 zip files), or img2dataset with "
-                  "output_format=webdataset")
-    identity = "names, sizes and counts of the shards"
-    native_side = 224
-    labelled = False
+    lanes: int = 8
+    window: int = 2048
+    canvas: int | None = None
+    decoder: str = "pil"
+    on_corrupt: str = "error"
+
     huge = True
+    native_side = 224
+    splits = "a folder of shards each; without one a split is empty"
 
-    @property
-    def root(self) -> Path:
-        """The folder that holds the shards: `path`, or data/yfcc100m."""
-        return self.path or Path("data", self.name)
+    @abstractmethod
+    def listing(self, split: Split) -> shards.Listing | None:
+        """The shards of a split, None if it has none."""
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """One name for all."""
-        return ("unlabelled",)
+    @abstractmethod
+    def labels(self, split: Split, images: int) -> NDArray[np.int64]:
+        """Labels of the first images of a split, int64 (images,)."""
 
-    def shards(self, split: Split = "train") -> tuple[Shard, ...]:
-        """The shards of a split, by name: a few thousand rows, whatever the number of images."""
-        return _shards(self.root) if split == "train" else ()
-
-    def members(self, shard: Shard) -> Iterator[tuple[str, bytes]]:
-        """(name, undecoded file) of every image of a shard, in its order, read sequentially.
-
-        Raises DatasetError if the shard is damaged or has another number of images than counted.
-        """
-        path, seen = self.root / shard.name, 0
-        try:
-            for found in _reader(path)(path):
-                seen += 1
-                yield found
-        except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
-            raise DatasetError([f"source '{self.name}': shard {path} cannot be read after {seen} "
-                                f"images ({error}): fetch it again"]) from error
-        if seen != shard.images:
-            raise DatasetError([f"source '{self.name}': shard {path} has {seen} images where "
-                                f"{SIZES} says {shard.images}: fetch it again, or count again: "
-                                + HOW_TO_COUNT.format(self.root)])
+    def stream(self, split: Split, size: int | None) -> Images:
+        """The first `size` images of a split, in its shards. Raises DatasetError for too few."""
+        listing = self.listing(split) or shards.Listing("", 0, 0, 1)
+        if size is not None and size > listing.images:
+            raise DatasetError([f"source '{self.name}': size {size} is more than the "
+                                f"{listing.images} images there are"])
+        if size is not None and size < listing.images:
+            listing = listing.head(size)
+        side = self.side()
+        assert side is not None, "every streamed source has a native side"
+        pixels = Stream(listing, side, self.canvas or round(CANVAS * side), self.decoder,
+                        self.on_corrupt, self.lanes, self.window)
+        unknown = np.broadcast_to(np.int64(-1), (listing.images,))
+        return Images(pixels, self.labels(split, listing.images), unknown,  # type: ignore[arg-type]
+                      self.class_names)  # a Stream is indexed like an array
 
     def counts(self, split: Split) -> NDArray[np.int64]:
-        """Images of a split, int64 (1,)."""
-        return np.array([sum(shard.images for shard in self.shards(split))])
+        """Images per class, int64 (C,)."""
+        listing = self.listing(split)
+        return self.first(split, listing.images if listing else 0)
+
+    def first(self, split: Split, images: int) -> NDArray[np.int64]:
+        """Images per class of the first `images`, int64 (C,)."""
+        return np.bincount(self.labels(split, images), minlength=len(self.class_names))
 
     def pool(self, split: Split) -> Pool:
-        """Refused with the reason: a table of every image is what this source avoids."""
-        raise DatasetError([f"source '{self.name}' is read shard by shard and never listed: use it "
-                            "for pre-training, without controls"])
+        """Labels of all images. Planning and training do not ask for it."""
+        number = int(self.counts(split).sum())
+        zeros = np.broadcast_to(np.int64(0), (number,))
+        return Pool(self.labels(split, number), zeros - 1, zeros, np.arange(number))
 
     def pixels(self, split: Split, index: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Refused, as for `pool`."""
-        raise DatasetError([f"source '{self.name}' is never decoded into memory: it is streamed"])
-
-    def fingerprint(self, split: Split) -> str:
-        """SHA-256 over names, counts and bytes of the shards."""
-        rows = [f"{shard.name} {shard.images} {shard.size}" for shard in self.shards(split)]
-        return digest(self.name, split, "\n".join(rows))
+        """uint8 (n, S, S, 3) at these positions, each read once."""
+        rows, back = np.unique(index, return_inverse=True)
+        return self.stream(split, None).pixels[rows][back]
 
     def problem(self) -> str | None:
-        """One line: what is missing or wrong, the expected tree, and the command to fetch it."""
-        return (wrong := self._wrong()) and (
-            f"source '{self.name}' {wrong}; expected {self.layout}; to get it: {self.fetch_hint}")
-
-    def _wrong(self) -> str | None:
-        if not self.root.is_dir():
-            return f"finds no folder {self.root}"
+        """One line if the shards are not there or the options contradict each other."""
+        if wrong := decoders.missing(self.decoder):
+            return f"source '{self.name}': {wrong}"
+        if self.on_corrupt not in ("error", "skip"):
+            return f"data.options.on_corrupt must be 'error' or 'skip', not {self.on_corrupt!r}"
+        if self.lanes < 1 or self.window < 1 or (self.canvas is not None and self.canvas < 1):
+            return f"source '{self.name}': data.options.lanes, window and canvas are at least 1"
         try:
-            shards = self.shards()
-        except (OSError, ValueError, tarfile.TarError, zipfile.BadZipFile) as error:
-            return f"cannot read {self.root} ({error})"
-        if not shards:
-            return f"finds neither .tar nor .zip nor folders of images in {self.root}"
-        lacking = [shard.name for shard in shards if shard.images < 1]
-        if lacking:
-            return (f"has {len(lacking)} of {len(shards)} shards in {self.root} that are missing, "
-                    f"empty or not counted (first: {lacking[0]}): fetch them again, then count: "
-                    f"{HOW_TO_COUNT.format(self.root)}")
+            listing = self.listing("train")
+        except DatasetError as error:
+            return f"source '{self.name}': {error}"
+        if listing is None:
+            state = "needs a place" if self.path is None else f"finds no shards in {self.path}"
+            return f"source '{self.name}' {state}: expected {self.layout}"
+        ends = (0, listing.shards - 1)
+        absent = [str(listing.path(n)) for n in ends if not listing.path(n).is_file()]
+        if absent:
+            return (f"source '{self.name}' finds no {absent[0]} (of {listing.shards} shards, first "
+                    f"and last looked for): expected {self.layout}")
         return None
 
 
-@functools.lru_cache(maxsize=4)
-def _shards(root: Path) -> tuple[Shard, ...]:
-    """Shards of the first kind found: tar, zip, folders. Counts from sizes.json or zip tables."""
-    counted = _sizes(root)
-    for suffix in (".tar", ".zip"):
-        found = {str(path.relative_to(root)): path for path in sorted(root.rglob(f"*{suffix}"))}
-        listed = [name for name in counted if name.endswith(suffix)]
-        if found or listed:
-            names = sorted({*found, *listed})
-            with ThreadPoolExecutor(16) as threads:
-                return tuple(threads.map(lambda n: _shard(n, found.get(n), counted), names))
-    return tuple(Shard(name, images, 0) for name, images in sorted(counted.items()))
+@register("shards")
+@dataclass(frozen=True)
+class Shards(Streamed):
+    """What `harness.data pack=shards` has written."""
+
+    title = "Tar shards written by harness.data pack=shards"
+    licence = "the images' own"
+    citation = "the images' own"
+    layout = ("data.path=FOLDER with train/shards.json, train/*.tar and perhaps validation/ and "
+              "test/ like it")
+    fetch_hint = "python -m harness.data dataset=SOURCE path=... pack=shards out=FOLDER"
+    size = "as written; memory holds one shuffle window"
+    identity = "the checksums of the shards, taken when they were written"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of the source that was written."""
+        return tuple(shards.manifest(self._folder("train"))["class_names"])
+
+    def listing(self, split: Split) -> shards.Listing | None:
+        """The shards of a split, with the number of images in each."""
+        folder = self._folder(split)
+        there = self.path is not None and (folder / shards.MANIFEST).is_file()
+        return shards.written(folder) if there else None
+
+    def labels(self, split: Split, images: int) -> NDArray[np.int64]:
+        """Labels of the first images of a split."""
+        if not images:
+            return np.zeros(0, dtype=np.int64)
+        labels = np.load(self._folder(split) / LABELS, allow_pickle=False)
+        return np.asarray(labels[:images], dtype=np.int64)
+
+    def fingerprint(self, split: Split) -> str:
+        """SHA-256 over the manifest (checksums of the shards) and the labels."""
+        if self.listing(split) is None:
+            return digest("shards", split)
+        facts, folder = shards.manifest(self._folder(split)), self._folder(split)
+        return digest("shards", split, *facts["sha256"], *facts["class_names"],
+                      file_digest(folder / LABELS))
+
+    def _folder(self, split: Split) -> Path:
+        return (self.path or Path()) / split
 
 
-def _shard(name: str, path: Path | None, counted: dict[str, int]) -> Shard:
-    """A shard with its count: given, or read from a zip's table; -1 where nobody knows."""
-    if path is None:
-        return Shard(name, -1, 0)
-    images = counted.get(name)
-    if images is None:
-        images = count(path) if path.suffix == ".zip" else _stats(path)
-    return Shard(name, images, path.stat().st_size)
+@register("webdataset")
+@dataclass(frozen=True)
+class WebDataset(Streamed):
+    """Anyone's tar shards in a numbered range: images to pre-train on, without labels."""
 
+    images: int | None = None
+    per_shard: int | None = None
 
-def _sizes(root: Path) -> dict[str, int]:
-    """sizes.json: images by shard, names relative to the folder. ValueError if it is no such."""
-    path = root / SIZES
-    if not path.is_file():
-        return {}
-    told = json.loads(path.read_text())
-    if not isinstance(told, dict) or not all(isinstance(n, int) for n in told.values()):
-        raise ValueError(f"{path} must map each shard's name to its number of images")
-    return {str(name): int(images) for name, images in told.items()}
+    title = "Any WebDataset of images: a numbered range of tar shards"
+    licence = "the images' own"
+    citation = "the images' own"
+    layout = ("data.path='FOLDER/name-{000000..099999}.tar' and data.options.images=NUMBER (in "
+              "all; per_shard=NUMBER if they are not spread evenly): each image in a file "
+              "KEY.jpg|png|webp of its tar, other files are ignored")
+    fetch_hint = "img2dataset --output_format webdataset, for instance"
+    size = "any: 10^8 images need no more memory than 10^6"
+    identity = "names, declared numbers of images and the sizes of the first and the last shard"
+    splits = "training only"
+    labelled = False
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One, for images without labels."""
+        return ("unlabelled",)
 
-def _stats(path: Path) -> int:
-    """Images of a tar by img2dataset's <shard>_stats.json beside it, -1 if that is not there."""
-    beside = path.with_name(f"{path.stem}_stats.json")
-    return int(json.loads(beside.read_text())["successes"]) if beside.is_file() else -1
+    def listing(self, split: Split) -> shards.Listing | None:
+        """The declared range; nothing is listed."""
+        if split != "train" or self.path is None:
+            return None
+        return shards.parse(self.path, self.images, self.per_shard)
 
+    def labels(self, split: Split, images: int) -> NDArray[np.int64]:
+        """Zeros that take no memory."""
+        return np.broadcast_to(np.int64(0), (images,))
 
-def count(path: Path) -> int:
-    """Images of one shard, from the headers of a tar, the table of a zip or a folder's names."""
-    if path.is_dir():
-        with os.scandir(path) as entries:
-            return sum(_is_image(entry.name) for entry in entries)
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path) as archive:
-            return sum(_is_image(name) for name in archive.namelist())
-    total = 0
-    with tarfile.open(path, "r:") as archive:
-        while member := archive.next():
-            total += member.isfile() and _is_image(member.name)
-            archive.members = []  # tarfile keeps every header
-    return total
+    def first(self, split: Split, images: int) -> NDArray[np.int64]:
+        """All of them."""
+        return np.array([images])
 
-
-def write_sizes(folder: str | Path) -> int:
-    """Count every shard below `folder` and write its sizes.json; returns the number of images.
-
-    Reads the headers of each tar, the table of each zip, the names in each folder: once.
-    """
-    root = Path(folder)
-    paths = sorted([*root.rglob("*.tar"), *root.rglob("*.zip")])
-    if not paths:
-        paths = sorted(Path(place) for place, _, names in os.walk(root)
-                       if any(map(_is_image, names)))
-    with ThreadPoolExecutor(16) as threads:
-        sizes = dict(zip((str(p.relative_to(root)) for p in paths), threads.map(count, paths),
-                         strict=True))
-    partial = root / f".{SIZES}.{os.getpid()}"
-    partial.write_text(json.dumps(sizes, indent=0))
-    partial.replace(root / SIZES)
-    return sum(sizes.values())
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(IMAGES) and not name.rpartition("/")[2].startswith(".")
-
-
-def read_tar(path: Path) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of every image of a tar, in its order; nothing is kept."""
-    with tarfile.open(path, "r:") as archive:
-        while member := archive.next():
-            if member.isfile() and _is_image(member.name):
-                stream = archive.extractfile(member)
-                assert stream is not None, member.name
-                yield member.name, stream.read()
-            archive.members = []  # tarfile keeps every header
-
-
-def read_zip(path: Path) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of every image of a zip, in the order of its table."""
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if _is_image(name):
-                yield name, archive.read(name)
-
-
-def read_folder(path: Path) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of every image in a folder, by name."""
-    with os.scandir(path) as entries:
-        names = sorted(entry.name for entry in entries if _is_image(entry.name))
-    for name in names:
-        yield name, (path / name).read_bytes()
-
-
-def _reader(path: Path) -> Callable[[Path], Iterator[tuple[str, bytes]]]:
-    return {".tar": read_tar, ".zip": read_zip}.get(path.suffix, read_folder)
+    def fingerprint(self, split: Split) -> str:
+        """SHA-256 over what is declared, and the sizes of the first and the last shard."""
+        listing = self.listing(split)
+        if listing is None:
+            return digest("webdataset", split)
+        ends = [listing.path(number) for number in (0, listing.shards - 1)]
+        return digest("webdataset", split, listing.images, listing.per_shard, listing.shards,
+                      *(path.name for path in ends), *(path.stat().st_size for path in ends))
