@@ -4,6 +4,7 @@
     python -m harness.sweep grid=curation_gap scale=smoke
     python -m harness.sweep grid=curation_gap dry_run=true
     python -m harness.sweep grid=curation_gap grid.methods=[moclr,dnc] grid.seeds=[0,1,2,3,4]
+    python -m harness.sweep table=dnc/table3 scale=paper dry_run=true
     python -m harness.sweep grid=curation_gap data=npz data.path=FILE method.simclr.temperature=0.2
     python -m harness.sweep grid=curation_gap launcher=slurm launcher.partition=gpu
     python -m harness.sweep grid=curation_gap plugins=[my_method.py] grid.methods=[simclr,my_method]
@@ -27,6 +28,7 @@ STAMP = ".made-from.json"
 OPTIONS = """
 arguments are KEY=VALUE:
   grid=NAME            what is compared: {grid}
+  table=NAME           instead of a grid, a published table: dnc/table3, a paper (dnc), or all
   scale=NAME           how big: {scale} (default laptop)
   data=NAME            on which images: {data} (default photos)
   launcher=NAME        where: {launcher} (default inline)
@@ -61,7 +63,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _sweep(study: Any, settings: dict[str, Any], command: str) -> int:
-    from . import manifest, progress
+    from . import manifest, progress, table_plan
     from .estimate import price
     from .plan import make_plan
     from .provenance import provenance
@@ -75,7 +77,10 @@ def _sweep(study: Any, settings: dict[str, Any], command: str) -> int:
     plan = make_plan(study, store)
     for note in [*(f"note: {line}" for line in plan.cautions), *_overruled(study, command)]:
         print(note, file=sys.stderr)
-    progress.print_plan(plan, price(plan, store, settings["workers"]))
+    if study.papers:
+        table_plan.print_plan(plan, store)
+    else:
+        progress.print_plan(plan, price(plan, store, settings["workers"]))
     if settings["dry_run"]:
         return 0
     store = Store.open(root)
