@@ -52,7 +52,7 @@ def submit(plan: Plan, store: Store, settings: Mapping[str, Any]) -> Asked:
 def _elsewhere(plan: Plan, store: Store) -> dict[str, str]:
     """The stages that a living job has already, ours or anybody's, with the job's id."""
     stages = [(s.key, s.kind, [p.key for p in s.inputs.values()]) for s in plan.todo]
-    look = Look(store, stages)
+    look = Look(store, stages, strict=True)
     return {key: job for key in look.open
             if (job := look.job_id(key)) in look.living and look.states[key].name
             in ("queued", "running")}

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..claims import is_alive, read_owner
+from ..errors import Failure, UserError
 from ..store import Store, read_json
 from . import batch
 from .ledger import Submission, submissions
@@ -47,15 +48,26 @@ def look(folder: Path) -> dict[str, State]:
 
 
 class Look:
-    """One look at stages (key, kind, keys of the inputs; inputs first), whatever their number."""
+    """One look at stages (key, kind, keys of the inputs; inputs first), whatever their number.
 
-    def __init__(self, store: Store, stages: Stages) -> None:
+    Where the batch system does not answer, what was submitted is taken for queued; with `strict`,
+    that is an error.
+    """
+
+    def __init__(self, store: Store, stages: Stages, strict: bool = False) -> None:
         self.store = store
+        self.silent = ""
         committed = store.committed()
         self.open = [key for key, _, _ in stages if key not in committed]
         self.failures = _failures(store, self.open)
         self.placed = _placed(store, self.open)
-        self.living = _living(self.placed)
+        self.living: dict[str, batch.Living] = {}
+        try:
+            self.living = _living(self.placed)
+        except (UserError, Failure) as error:
+            if strict:
+                raise
+            self.silent = str(error)
         self.states: dict[str, State] = {}
         waiting = set(self.open)
         claimed = _claimed(store, waiting)
@@ -86,6 +98,8 @@ class Look:
         living = self.living.get(job)
         if living:
             return State("queued", living.reason if living.waits else "its turn in the job", job)
+        if self.silent and job and ":" not in job:
+            return State("queued", f"unknown: {self.silent}", job)
         if any(self.states[parent].name in ("failed", "lost", "blocked") for parent in parents):
             return State("blocked", "", job)
         submission = self.placed.get(key)
