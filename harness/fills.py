@@ -3,7 +3,7 @@
 At the scale `paper` a fill is taken as published. Any other scale has a twin of the table: data
 sets become the scale's roles, the largest budget of the table becomes the scale's epochs and the
 others keep their ratio to it, learning rates keep their ratio to the recipe's, and sizes (of heads,
-queues, groups, ...) on which a method's rows on the same data agree are the scale's where it has its own.
+queues, groups, ...) are the scale's where it has its own and a method's rows on the same data agree.
 """
 
 from __future__ import annotations

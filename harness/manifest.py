@@ -42,7 +42,20 @@ def manifest(plan: Plan, command: str, failed: Mapping[str, str]) -> dict[str, A
         "class_counts": [{"condition": condition, "seed": seed, "counts": list(counts)}
                          for (condition, seed), counts in plan.class_counts.items()],
         "failures": failures(plan, command, failed),
+        **({"papers": _papers(plan)} if study.papers else {}),
     }
+
+
+def _papers(plan: Plan) -> dict[str, Any]:
+    """What fills the published cells; a row that the scale refuses fills none, and says why."""
+    told = {}
+    for name, entry in plan.study.papers.items():
+        cells = []
+        for cell in entry["cells"]:
+            refused = plan.refused.get((cell.get("method", ""), cell.get("condition", "")))
+            cells.append({**cell, "reason": refused} if refused else cell)
+        told[name] = {**entry, "cells": cells}
+    return told
 
 
 def _cell(cell: Cell) -> dict[str, Any]:
