@@ -83,6 +83,7 @@ class Study:
     failures: tuple[Failure, ...]
     command: str
     metrics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    papers: Mapping[str, Any] = field(default_factory=dict)  # see harness.paper_results
 
     def promised(self, evaluation: str) -> tuple[str, ...]:
         """The metric that is shown even when none of it was measured: the headline's if the
@@ -238,6 +239,7 @@ def parse_study(data: Mapping[str, Any]) -> Study:
         command=data["command"],
         metrics={name: tuple(asked["metrics"])
                  for name, asked in (data.get("protocols") or {}).items()},
+        papers=data.get("papers") or {},
     )
     if study.figure not in ("gap", "curve"):
         raise unknown("figure", study.figure, ("gap", "curve"), "study.json")
