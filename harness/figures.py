@@ -173,9 +173,12 @@ def minus(text: str) -> str:
 
 
 def percent(cell: Cell) -> tuple[float, float, float]:
-    """Mean and interval ends in percent; the ends equal the mean where there is no interval."""
-    mean = 100 * float(cell.estimate.mean)
-    ends = 100 * np.array([cell.estimate.low, cell.estimate.high])
+    """Mean and interval ends as they are printed (shares in percent).
+
+    The ends equal the mean where there is no interval.
+    """
+    mean = cell.estimate.scale * float(cell.estimate.mean)
+    ends = cell.estimate.scale * np.array([cell.estimate.low, cell.estimate.high])
     low, high = np.where(np.isnan(ends), mean, ends)
     return mean, float(low), float(high)
 
@@ -201,7 +204,7 @@ def extent(cells: Sequence[Cell]) -> tuple[float, float]:
     An interval counts with at most three times the range of the seeds: at n = 2 it is 12.7
     standard errors wide and would leave no room for anything else.
     """
-    inner = [100 * v for c in cells for v in c.values] or [0.0, 100.0]
+    inner = [c.estimate.scale * v for c in cells for v in c.values] or [0.0, 100.0]
     low, high = min(inner), max(inner)
     reach = max(high - low, 4.0)
     ends = [end for c in cells if not c.estimate.missing for end in percent(c)[1:]]

@@ -125,7 +125,8 @@ def _line(axes: Axes, x: Sequence[float], cells: Sequence[Cell], mark: Mark) -> 
     axes.plot(x, mean, color=mark.color, linewidth=1.3, marker=mark.marker, markersize=4.2,
               markeredgewidth=0, zorder=3)
     for place, cell in zip(x, cells, strict=True):
-        axes.plot([place] * len(cell.values), [100 * v for v in cell.values], linestyle="none",
+        axes.plot([place] * len(cell.values), [cell.estimate.scale * v for v in cell.values],
+                  linestyle="none",
                   marker="o", markersize=1.9, markeredgewidth=0, color=mark.color, alpha=0.55,
                   zorder=2)
 

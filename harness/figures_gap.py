@@ -120,7 +120,7 @@ def _point(axes: Axes, cell: Cell, y: float, mark: Mark, shape: tuple[str, bool]
     mean, low, high = f.percent(cell)
     axes.plot([low, high], [y, y], color=mark.color, linewidth=1.3, solid_capstyle="butt",
               alpha=0.75, zorder=2)
-    axes.plot([100 * v for v in cell.values], [y + SEEDS_BELOW] * len(cell.values),
+    axes.plot([cell.estimate.scale * v for v in cell.values], [y + SEEDS_BELOW] * len(cell.values),
               linestyle="none", marker="o", markersize=2.2, markerfacecolor=mark.color,
               markeredgewidth=0, alpha=0.8, zorder=4)
     marker, filled = shape

@@ -52,7 +52,8 @@ class Estimate:
     """Mean over seeds with its interval; `low` and `high` are NaN where there is no interval.
 
     `kind` names the interval ("t" or "paired t"), `level` its coverage, `sd` the sample standard
-    deviation (n - 1 in the denominator). n = 0 is a missing value.
+    deviation (n - 1 in the denominator). n = 0 is a missing value. scale, digits: how values are
+    printed: times 100 with one digit for shares.
     """
 
     mean: float
@@ -62,6 +63,8 @@ class Estimate:
     kind: str
     level: float
     sd: float
+    scale: float = 100.0
+    digits: int = 1
 
     def __post_init__(self) -> None:
         """Give `mean` its n, so that no formatting can lose it."""
@@ -77,10 +80,13 @@ class Estimate:
         """Half the width of the interval; NaN below two values."""
         return (self.high - self.low) / 2
 
-    def text(self, digits: int = 1, scale: float = 100.0, signed: bool = False) -> str:
+    def text(self, digits: int | None = None, scale: float | None = None,
+             signed: bool = False) -> str:
         """"67.5 ± 0.8 (n=3)", "67.5 (n=1)" or "--"; an uneven interval prints both its ends."""
         if self.missing:
             return MISSING
+        digits = self.digits if digits is None else digits
+        scale = self.scale if scale is None else scale
         mean = number(self.mean * scale, digits, signed)
         if np.isnan(self.half):
             return f"{mean} (n={self.n})"

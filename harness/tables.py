@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from harness.evaluation.measures import Measure, measure
 from harness.measured import Condition, Cube, Measured, Method, Study, describe
 from harness.statistics import Estimate, Floats, holm, summarise
 
@@ -167,7 +168,8 @@ def accuracy_table(measured: Measured, cube: Cube) -> Table:
     """Methods by conditions; the best of a column is marked where it is significantly best."""
     study, notes = measured.study, Footnotes(measured, cube.evaluation)
     summary = summarise(cube.values, study.level)
-    best = significantly_best(study, cube.values, summary.mean)
+    kind = measure(cube.metric)
+    best = best_of(study, cube, kind)
     entries = iter(zip(summary.estimates(), _flat(cube.rows), _flat(cube.values), strict=True))
     cells = {}
     for m, method in enumerate(study.methods):
@@ -176,13 +178,18 @@ def accuracy_table(measured: Measured, cube: Cube) -> Table:
             seeds = tuple(s for s, r in zip(measured.seeds, rows, strict=True) if r >= 0)
             rows = [r for r in rows if r >= 0]
             cells[method.id, condition.id] = Cell(
-                estimate, seeds, tuple(v for v in values if v == v), tuple(rows),
+                printed(estimate, kind), seeds, tuple(v for v in values if v == v), tuple(rows),
                 tuple(measured.keys[r] for r in rows), notes.marks(method, condition, seeds),
                 *best.get((m, c), (float("nan"), False)),
             )
-    legend = (f"In percent, mean ± half-width of the {study.level:.0%} t interval over n seeds. "
-              f"Bold: best of its column, where the paired difference to the runner-up is "
-              f"significant (Holm-corrected, p < {1 - study.level:.2g}).")
+    legend = (f"In {kind.printed}, mean ± half-width of the {study.level:.0%} t interval over n "
+              "seeds. ")
+    if kind.better:
+        lowest = " (lowest)" if kind.better == "lower" else ""
+        legend += (f"Bold: best{lowest} of its column, where the paired difference to the runner-up is significant (Holm-corrected, "
+                   f"p < {1 - study.level:.2g}).")
+    else:
+        legend += "Neither more nor less of it is better, so none is marked as best."
     return Table(
         f"{cube.evaluation}-{cube.metric}", "accuracy", cube.evaluation, cube.metric,
         capital(describe(cube.evaluation, cube.metric)), legend, study.conditions, study.methods,
@@ -194,7 +201,7 @@ def difference_table(measured: Measured, cube: Cube) -> Table:
     """Base condition minus every other, paired by seed: the gap, or what a level costs."""
     study, notes = measured.study, Footnotes(measured, cube.evaluation)
     base, others = _base_and_others(study)
-    differences = paired_differences(study, cube.values)
+    kind, differences = measure(cube.metric), paired_differences(study, cube.values)
     summary = summarise(differences, study.level, "paired t")
     p = holm(summary.p.ravel()).reshape(summary.p.shape)
     entries = iter(zip(summary.estimates(), _flat(differences), p.ravel().tolist(), strict=True))
@@ -210,7 +217,7 @@ def difference_table(measured: Measured, cube: Cube) -> Table:
             marks = [mark for side, found in sides for mark in notes.marks(
                 method, side, [s for s, r in zip(measured.seeds, found, strict=True) if r >= 0])]
             cells[method.id, condition.id] = Cell(
-                estimate, tuple(measured.seeds[s] for s in both),
+                printed(estimate, kind), tuple(measured.seeds[s] for s in both),
                 tuple(values[s] for s in both), tuple(rows),
                 tuple(measured.keys[r] for r in rows), tuple(dict.fromkeys(marks)), corrected,
             )
@@ -219,8 +226,8 @@ def difference_table(measured: Measured, cube: Cube) -> Table:
         replace(study.conditions[c], label=f"{study.base.label} {minus} "
                                            f"{study.conditions[c].label}") for c in others
     )
-    legend = (f"In points, mean difference ± half-width of the {study.level:.0%} t interval over "
-              "n pairs of equal seed; p of the paired t-test against 0, Holm-corrected within "
+    legend = (f"In {kind.noun}, mean difference ± half-width of the {study.level:.0%} t interval "
+              "over n pairs of equal seed; p of the paired t-test against 0, Holm-corrected within "
               "the table.")
     return Table(
         f"{what}-{cube.evaluation}-{cube.metric}", "difference", cube.evaluation, cube.metric,
@@ -238,6 +245,19 @@ def paired_differences(study: Study, values: Floats) -> Floats:
 def _base_and_others(study: Study) -> tuple[int, list[int]]:
     base = study.conditions.index(study.base)
     return base, [c for c in range(len(study.conditions)) if c != base]
+
+
+def printed(estimate: Estimate, kind: Measure) -> Estimate:
+    """The estimate as its measure is printed: shares in percent, others as they are."""
+    return replace(estimate, scale=kind.scale, digits=kind.digits)
+
+
+def best_of(study: Study, cube: Cube, kind: Measure) -> dict[tuple[int, int], tuple[float, bool]]:
+    """`significantly_best` in the direction of the measure; nothing where it has none."""
+    if not kind.better:
+        return {}
+    values = -cube.values if kind.better == "lower" else cube.values
+    return significantly_best(study, values, summarise(values, study.level).mean)
 
 
 def significantly_best(study: Study, values: Floats,

@@ -33,9 +33,19 @@ class Measure:
         return 100.0 if self.unit == "share" else 1.0
 
     @property
+    def digits(self) -> int:
+        """Digits after the point of a printed value."""
+        return 1 if self.unit == "share" else 2
+
+    @property
     def noun(self) -> str:
         """What a difference of two values is counted in."""
-        return "points" if self.unit == "share" else self.unit
+        return "points" if self.unit == "share" else self.unit or "units of the metric"
+
+    @property
+    def printed(self) -> str:
+        """What a value is printed in."""
+        return "percent" if self.unit == "share" else self.unit or "units of the metric"
 
     def refuses(self, value: float) -> bool:
         """Whether a value is impossible (NaN always is)."""

@@ -71,9 +71,9 @@ class Content:
         return runs.tolist(), first.tolist()
 
     def runs_of(self, cell: Cell) -> str:
-        """"run:value run:value ..." for the button of a cell; values in percent."""
+        """"run:value run:value ..." for the button of a cell; shares in percent."""
         runs, values = self._runs[0], self._values
-        return " ".join(f"{runs[row]}:{100 * values[row]:.2f}" for row in cell.rows)
+        return " ".join(f"{runs[row]}:{cell.estimate.scale * values[row]:.2f}" for row in cell.rows)
 
     @cached_property
     def _values(self) -> list[float]:
