@@ -52,6 +52,13 @@ class Evaluation:
             return (MAP11,)
         return (*self.metrics, MEAN_PER_CLASS) if metric == MEAN_PER_CLASS else self.metrics
 
+    def keyed(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """What a stage's key covers: an option of `config.ADDED`, which came after there were
+        keys, only where it is not at its default."""
+        added = getattr(self.config, "ADDED", ())
+        return {name: value for name, value in options.items()
+                if name not in added or value != self.options[name].default}
+
     def configure(self, options: Mapping[str, Any]) -> Any:
         """An instance of `config`. Raises ValueError with what is wrong with the options."""
         return build(self.config, options, f"evaluation '{self.name}'")
