@@ -7,9 +7,11 @@ cores wait for each other.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from slurm_cluster import Cluster, running
 from support import sweep
 
 # before torch is imported anywhere
@@ -23,3 +25,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = sweep(results)
     assert done.returncode == 0, done.stderr
     return results
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A real Slurm with four nodes; every test that uses it leaves it without jobs."""
+    with running(tmp_path_factory.mktemp("slurm")) as started:
+        yield started

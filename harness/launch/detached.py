@@ -14,6 +14,7 @@ from ..store import Store
 from . import batch, ledger, local, slurm, snapshot
 from .ledger import Submission
 from .packing import packing
+from .settings import for_workers
 from .states import Look
 from .units import Job, arrays, divide, jobs
 
@@ -74,13 +75,12 @@ def _one_job(todo: list[Stage], settings: Mapping[str, Any]) -> Job:
 def _write(plan: Plan, store: Store, settings: Mapping[str, Any], made: list[Job],
            groups: list[list[Job]], taken: snapshot.Snapshot) -> Submission:
     provenance = {**settings["provenance"], "snapshot": taken.hash}
-    for_workers = {**{name: settings[name] for name in (
-        "store", "threads", "device", "checkpoint_seconds", "data_paths", "retries", "gpus")},
-        "plugins": [str(path) for path in taken.plugins], "provenance": provenance}
+    workers = for_workers(settings, plugins=[str(path) for path in taken.plugins],
+                          provenance=provenance)
     facts = {"study": plan.study.folder.name, "launcher": settings["name"],
              "command": provenance["command"], "snapshot": taken.hash,
              "snapshot_folder": str(taken.folder)}
-    return ledger.write(store, facts, made, groups, for_workers)
+    return ledger.write(store, facts, made, groups, workers)
 
 
 def describe(asked: Asked, plan: Plan) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from ..stages import Stage
 from ..store import Store
 from .pool import Outcome, Pool, Report
+from .settings import for_workers
 
 __all__ = ["Outcome", "run"]
 
@@ -19,4 +20,6 @@ def run(stages: Sequence[Stage], store: Store, settings: Mapping[str, Any], work
 
     Ctrl-C stops cleanly: running stages checkpoint, and the outcome says so.
     """
-    return Pool(stages, store, settings, workers, logs, report).run() if stages else Outcome()
+    if not stages:
+        return Outcome()
+    return Pool(stages, store, for_workers(settings), workers, logs, report).run()

@@ -40,6 +40,15 @@ def settings(config: Mapping[str, Any], study: Any) -> dict[str, Any]:
             "plugins": [str(path.resolve()) for path in study.plugins]}
 
 
+WORKERS_NEED = ("store", "threads", "device", "checkpoint_seconds", "data_paths", "plugins",
+                "provenance", "retries", "gpus")
+
+
+def for_workers(chosen: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+    """What worker processes need of the settings, as JSON values."""
+    return {**{name: chosen[name] for name in WORKERS_NEED}, **changes}
+
+
 def _workers(name: str, launcher: Mapping[str, Any], devices: list[str], threads: int) -> int:
     """Stages at a time: of the pool here, or as the estimate takes it for a cluster."""
     if name == "slurm":

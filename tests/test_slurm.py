@@ -1,0 +1,149 @@
+"""launcher=slurm on a real Slurm: four virtual nodes on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+from slurm_cluster import TINY, Cluster
+from support import contents, sweep
+
+from harness.launch.ledger import Submission, submissions
+from harness.store import Store
+
+
+@pytest.fixture(scope="module")
+def inline(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The bytes that the tiny grid has when nobody disturbs it."""
+    results = tmp_path_factory.mktemp("inline")
+    done = sweep(results, base=TINY)
+    assert done.returncode == 0, done.stderr
+    return contents(results)
+
+
+def latest(results: Path) -> Submission:
+    return next(submissions(Store(results / "store")))
+
+
+def until_idle(cluster: Cluster, seconds: float = 120) -> None:
+    """Wait for the last job to end."""
+    deadline = time.monotonic() + seconds
+    while cluster.jobs():
+        assert time.monotonic() < deadline, cluster.ask("squeue")
+        time.sleep(0.5)
+
+
+def spans(submission: Submission) -> dict[str, tuple[str, str]]:
+    """When each stage began and ended, by the logs of the jobs."""
+    begun, ended = {}, {}
+    for log in submission.folder.glob("batch/*_log.out"):
+        for line in log.read_text().splitlines():
+            if found := re.match(r"(\S+) event=(started|done) key=(\w+)", line):
+                (begun if found[2] == "started" else ended)[found[3]] = found[1]
+    return {key: (begun[key], ended[key]) for key in ended}
+
+
+def test_a_detached_grid_ends_with_the_same_bytes(cluster: Cluster, inline: dict[str, str],
+                                                  tmp_path: Path) -> None:
+    begun = time.monotonic()
+    asked = cluster.run(tmp_path)
+    assert asked.returncode == 0, asked.stderr
+    submitted = time.monotonic() - begun
+    for word in ("submitted: 13 stages as 7 jobs in 3 arrays", "logs:", "watch:", "cancel:"):
+        assert word in asked.stdout, asked.stdout
+    # the same again, while the jobs run: nothing is submitted twice
+    again = cluster.run(tmp_path)
+    assert "not submitted again" in again.stdout and "submitted: " not in again.stdout
+    until_idle(cluster)
+    assert contents(tmp_path) == inline and len(inline) > 20
+    assert submitted < 60 and len(list(submissions(Store(tmp_path / "store")))) == 1
+    # the last job wrote the report
+    assert (tmp_path / "curation_gap-smoke" / "report.html").exists()
+    # the experts were side by side
+    times = spans(latest(tmp_path))
+    folders = [p.parent for p in (tmp_path / "store" / "pretrain").glob("??/*/stage.json")
+               if "subset" in json.loads(p.read_text())["params"]]
+    experts = [times[folder.name] for folder in folders]
+    assert len(experts) == 3
+    assert max(start for start, _ in experts) < min(end for _, end in experts)
+    # a record says which code it was; the code is there
+    record = json.loads((folders[0] / "record.json").read_text())
+    assert (tmp_path / "code" / record["snapshot"] / "harness" / "sweep.py").is_file()
+    status = cluster.run(tmp_path, base=TINY[:2], module="harness.status")
+    assert "13 of 13 stages done" in status.stdout and status.returncode == 0
+
+
+def test_packed_stages_share_an_allocation(cluster: Cluster, inline: dict[str, str],
+                                           tmp_path: Path) -> None:
+    done = cluster.run(tmp_path, "wait=true", "launcher.pack=2", "launcher.turns=2")
+    assert done.returncode == 0, done.stderr
+    assert "as 3 jobs in 3 arrays" in done.stdout and "report: " in done.stdout
+    assert contents(tmp_path) == inline
+    logs = list((tmp_path / "store" / "logs").glob("*.log"))
+    assert len(logs) == 13 and all(log.read_text().startswith("--- ") for log in logs)
+
+
+def test_what_waits_is_shown_and_cancelled(cluster: Cluster, tmp_path: Path) -> None:
+    held = cluster.run(tmp_path, "launcher.slurm.hold=true", "launcher.max_running=2")
+    assert held.returncode == 0, held.stderr
+    assert len(cluster.jobs()) == 8  # with the one that reports
+    study = TINY[:2]
+    status = cluster.run(tmp_path, base=study, module="harness.status")
+    assert "queued: " in status.stdout and "JobHeldUser" in status.stdout
+    cell = cluster.run(tmp_path, "cell=dnc,curated,0", base=study, module="harness.status")
+    assert cell.stdout.count("queued") == 8 and cell.stdout.count("log: ") == 8
+    wrong = cluster.run(tmp_path, "cell=dnc", base=study, module="harness.status")
+    assert wrong.returncode == 2 and "cell=random_init,curated,0" in wrong.stderr
+    cancelled = cluster.run(tmp_path, base=study, module="harness.cancel")
+    assert "cancelled: 8 jobs (0 ran, 8 waited)" in cancelled.stdout, cancelled.stderr
+    until_idle(cluster)
+    status = cluster.run(tmp_path, base=study, module="harness.status")
+    assert "missing" in status.stdout and "lost" not in status.stdout
+    nothing = cluster.run(tmp_path, base=study, module="harness.cancel")
+    assert "nothing to cancel" in nothing.stdout
+
+
+def test_what_cannot_be_submitted_is_one_line(cluster: Cluster, tmp_path: Path) -> None:
+    partition = cluster.run(tmp_path, "launcher.partition=nope")
+    assert partition.returncode == 2 and partition.stderr.count("\n") == 1
+    assert "invalid partition specified: nope" in partition.stderr
+    assert "nothing was submitted" in partition.stderr
+    assert "refused" in latest(tmp_path).lines[-1] and not cluster.jobs()
+    memory = cluster.run(tmp_path, "launcher.mem_gb=99999")
+    assert memory.returncode == 2 and "Memory specification can not be satisfied" in memory.stderr
+    option = cluster.run(tmp_path, "launcher.partitoin=gpu", "launcher.resources.pretrian.gpus=1")
+    assert option.returncode == 2 and "Did you mean 'launcher.partition'" in option.stderr
+    kind = cluster.run(tmp_path, "launcher.resources.pretrian.gpus=1", "launcher.timeout_min=0")
+    assert "Did you mean 'pretrain'" in kind.stderr and "must be >= 1" in kind.stderr
+    cluster.script("stop-ctld")
+    try:
+        down = cluster.run(tmp_path)
+        status = cluster.run(tmp_path, base=TINY[:2], module="harness.status")
+    finally:
+        cluster.script("start-ctld")
+    assert down.returncode == 1 and "Traceback" not in down.stderr
+    assert "controller" in down.stderr and down.stderr.count("\n") == 1
+    assert "0 of 13 stages done" in status.stdout
+    bare = sweep(tmp_path, "launcher=slurm", base=TINY) if not os.environ.get("SLURM_CONF") else \
+        None
+    assert bare is None or bare.returncode in (1, 2)
+
+
+def test_a_stage_whose_input_failed_says_so_and_is_not_run(cluster: Cluster,
+                                                           tmp_path: Path) -> None:
+    asked = cluster.run(tmp_path, "scale.methods.moclr.training.lr=1.0e30", "grid.methods=[dnc]",
+                        "wait=true")
+    assert asked.returncode == 1, asked.stdout
+    assert "loss became" in asked.stderr and "stages that need them not run" in asked.stderr
+    status = cluster.run(tmp_path, base=TINY[:2], module="harness.status")
+    assert status.returncode == 1
+    assert "failed: 1 x pretrain: loss became" in status.stdout and "log: " in status.stdout
+    assert "run again: python -m harness.sweep" in status.stdout
+    failures = [json.loads(p.read_text()) for p in (tmp_path / "store/failures").glob("*.json")]
+    blocked = [f["cause"] for f in failures if f.get("input")]
+    assert len(blocked) >= 3 and all("failed: loss became" in cause for cause in blocked)
+    assert not cluster.jobs()
