@@ -34,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from datasets import recipes, views  # noqa: E402  (after the path is set)
 from harness.schema import Training  # noqa: E402
 from harness.training.backbones import build_backbone  # noqa: E402
+from harness.training.feed import Resident  # noqa: E402
 from harness.training.loop import Job, Loop, Surroundings, View  # noqa: E402
 from harness.training.precision import autocast  # noqa: E402
 from methods.base import Batch, Info  # noqa: E402
@@ -99,7 +100,8 @@ def _job(options: argparse.Namespace, device: str) -> Job:
     method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     pixels = torch.randint(0, 256, (num_images, SIZE, SIZE, 3), dtype=torch.uint8, device=device)
     labels = torch.zeros(num_images, dtype=torch.int64, device=device)
-    return Job(method, pixels, labels, [_view(), _view()], training, 0, device, "benchmark")
+    return Job(method, Resident(pixels), labels, [_view(), _view()], training, 0, device,
+               "benchmark")
 
 
 def _view() -> View:
@@ -109,7 +111,7 @@ def _view() -> View:
 
 def _ours(job: Job, steps: int) -> None:
     """`steps` steps of a pretraining stage."""
-    epochs = steps * job.batch_size / len(job.pixels)
+    epochs = steps * job.batch_size / len(job.feed)
     training = Training(**{**vars(job.training), "epochs": epochs})
     with tempfile.TemporaryDirectory() as folder:
         quiet = Surroundings(Path(folder), 60.0, lambda facts: None, lambda: False)

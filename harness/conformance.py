@@ -20,6 +20,7 @@ from methods.registry import MethodSpec, load, load_recipe
 
 from .schema import Training
 from .training.backbones import build_backbone
+from .training.feed import Resident
 from .training.loop import Interrupted, Job, Loop, Surroundings
 from .training.teachers import Teachers
 
@@ -100,7 +101,7 @@ class _Trial:
         method = self.build()
         training = Training(epochs=EPOCHS, batch_size=BATCH, optimizer="sgd", lr=lr,
                             precision="fp32")
-        job = Job(method=method, pixels=self.pixels,
+        job = Job(method=method, feed=Resident(self.pixels),
                   labels=self.labels if labels is None else labels,
                   views=[_view(entry) for entry in method.views], training=training, seed=0,
                   device="cpu", identity="check", groups=self.groups, teachers=self._teachers())

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 import datasets
 from datasets import multilabel, recipes, views
+from datasets.rows import take
 from datasets.types import SPLITS, Images, Split
 from harness.evaluation import clusters, evaluation, features
 from harness.evaluation.measures import MEAN_PER_CLASS, measure
@@ -32,6 +33,7 @@ from harness.evaluation.subject import Subject
 from harness.schema import Training
 from harness.training.backbones import build_backbone
 from harness.training.distributed import rank, world
+from harness.training.feed import feed_of, labels_of
 from harness.training.loop import Interrupted, Job, Loop, Surroundings, View
 from harness.training.schedules import num_steps
 from harness.training.seeds import derive
@@ -52,7 +54,8 @@ class Context:
     """Where and under whose eyes a stage runs; nothing of it is in the stage's key.
 
     data_paths: source -> its files on this machine; checkpoint_dir survives a kill and is the
-    caller's to remove; stop: asks for a checkpoint and `Interrupted`.
+    caller's to remove; stop: asks for a checkpoint and `Interrupted`; packs: a folder where sources
+    may lie decoded (`datasets.packing`).
     """
 
     device: str
@@ -63,6 +66,7 @@ class Context:
     checkpoint_dir: Path
     threads: int
     stop: Callable[[], bool]
+    packs: Path | None = None
 
     def path_of(self, spec: Mapping[str, Any]) -> str | None:
         """Where the files of a data set lie on this machine: its own place, or its source's."""
@@ -211,7 +215,7 @@ def _train(job: Job, context: Context) -> tuple[NDArray[np.float32], Metrics]:
     loop.run()
     losses = loop.losses.float().cpu().numpy()
     images_seen = loop.num_steps * job.batch_size
-    last_epoch = losses[-max(1, len(job.pixels) // job.batch_size):]
+    last_epoch = losses[-max(1, len(job.feed) // job.batch_size):]
     return losses, {
         "final_loss": float(last_epoch.mean()), "steps": loop.num_steps,
         "images_seen": images_seen, "seconds": loop.seconds,
@@ -241,8 +245,8 @@ def _job(stage: dict[str, Any], images: Images, inputs: dict[str, Path], num_gro
         feature_dim=0, num_groups=num_groups,
         teacher_dims=teachers.dims(params["image_size"]) if teachers else ()), context)
     return Job(
-        method=method, pixels=torch.from_numpy(images.pixels).to(context.device),
-        labels=torch.from_numpy(images.labels).to(context.device),
+        method=method, feed=feed_of(images.pixels, context.device),
+        labels=labels_of(images.labels, context.device),
         views=_views(method, params) if method.trainable else (), training=training,
         seed=params["seed"], device=context.device, identity=stage["key"],
         groups=groups, teachers=teachers)
@@ -291,13 +295,13 @@ def _divide(images: Images, params: dict[str, Any],
     if len(rows) < 2:
         raise ValueError(f"group {subset} of {num_groups} has {len(rows)} images, training needs "
                          "2: choose fewer groups")
-    return Images(images.pixels[rows], images.labels[rows], images.origin[rows],
+    return Images(take(images.pixels, rows), images.labels[rows], images.origin[rows],
                   images.class_names), 0, None
 
 
 def _images(spec: dict[str, Any], split: Split, context: Context) -> Images:
     other = datasets.foreign(spec)
-    return datasets.build(spec, split, context.path_of(spec),
+    return datasets.build(spec, split, context.path_of(spec), context.packs,
                           foreign_path=context.path_of(other) if other else None)
 
 

@@ -105,6 +105,7 @@ class Worker:
         context = execute.Context(
             device=_device(self.settings["device"]),
             data_paths=self.settings["data_paths"],
+            packs=Path(self.settings.get("packs") or self.store.root.parent / "packs"),
             plugins=tuple(Path(p) for p in self.settings["plugins"]),
             progress=lambda facts: self.progress(key, facts),
             checkpoint_seconds=self.settings["checkpoint_seconds"],

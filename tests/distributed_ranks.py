@@ -29,6 +29,7 @@ from torch import Tensor
 from harness.execute import _views
 from harness.schema import Training
 from harness.training import distributed
+from harness.training.feed import Resident
 from harness.training.loop import Interrupted, Job, Loop, Surroundings, View
 from harness.training.teachers import Teachers
 from methods.base import Batch, Method
@@ -81,7 +82,7 @@ def looped(name: str, folder: Path, stop: Callable[[], bool] = lambda: False,
     training = Training(epochs=LOOP_STEPS * small.BATCH / small.NUM_IMAGES,
                         batch_size=small.BATCH, lr=0.01, precision="fp32")
     teachers = cast(Teachers, _Pixels()) if method.needs_teachers else None
-    job = Job(method, pixels, number % 4, _doubled(method), training, 3, "cpu",
+    job = Job(method, Resident(pixels), number % 4, _doubled(method), training, 3, "cpu",
               name, groups=number % small.GROUPS, teachers=teachers)
     loop = Loop(job, Surroundings(folder / name, seconds, lambda facts: None, stop))
     loop.run()

@@ -145,11 +145,11 @@ def test_the_loop_gives_each_view_the_cached_row(tmp_path: Path) -> None:
     job = training_fixtures.job(epochs=1.0)
     base = Colours(1.0)
     teachers = Teachers([base], 0, "fp32", "cpu")
-    teachers.remember(job.pixels.numpy(), 16, None)
+    teachers.remember(job.feed.pixels.numpy(), 16, None)
     loop = Loop(replace(job, teachers=teachers), training_fixtures.surroundings(tmp_path))
     batch = loop._batch()
     ((first, second),) = batch.teachers
-    plain = base.embed(views.plain(job.pixels[batch.index], 16), "output")
+    plain = base.embed(views.plain(job.feed.pixels[batch.index], 16), "output")
     assert torch.equal(first, second)
     torch.testing.assert_close(first, plain)
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from harness.schema import Training
 from harness.training.backbones import build_backbone
+from harness.training.feed import Resident
 from harness.training.loop import Job, Loop, Surroundings
 from harness.training.seeds import derive
 from methods.base import Batch, Info, Method
@@ -66,7 +67,7 @@ def job(num_images: int = 40, **training: Any) -> Job:
     generator = torch.Generator().manual_seed(1)
     pixels = torch.randint(0, 256, (num_images, 16, 16, 3), dtype=torch.uint8, generator=generator)
     labels = torch.arange(num_images) % 2
-    return Job(method, pixels, labels, (noisy, noisy), config, 3, "cpu", "dummy")
+    return Job(method, Resident(pixels), labels, (noisy, noisy), config, 3, "cpu", "dummy")
 
 
 def surroundings(folder: Path, **changes: Any) -> Surroundings:

@@ -13,15 +13,15 @@ from torch import Tensor
 
 from harness.schema import Training
 from harness.training import checkpoint, distributed, schedules
+from harness.training.feed import Feed
 from harness.training.optim import build_optimizer, set_lr
 from harness.training.precision import autocast
-from harness.training.sampling import Sampler
 from harness.training.seeds import Seed, derive
 from harness.training.teachers import Teachers
 from methods.base import Batch, Method
-from methods.parts.distributed import mine
 
-View = Callable[[Tensor, torch.Generator], Tensor]
+# of a batch of images, a Tensor or a Canvas
+View = Callable[[Any, torch.Generator], Tensor]
 PROGRESS_SECONDS = 0.5
 
 
@@ -33,14 +33,13 @@ class Interrupted(Exception):
 class Job:
     """One pretraining run.
 
-    pixels: uint8 (n, H, W, 3) on the device; labels: int64 (n,) on the device;
-    groups: int64 (n,) on the CPU; views: one augmentation per view of the method, which draws for
-    the whole batch where several processes share it; identity: the stage that the checkpoint must
-    belong to.
+    feed: the n images; labels: int64 (n,) on the device; groups: int64 (n,) on the CPU;
+    views: one augmentation per view of the method, which draws for the whole batch where several
+    processes share it; identity: the stage that the checkpoint must belong to.
     """
 
     method: Method
-    pixels: Tensor
+    feed: Feed
     labels: Tensor
     views: Sequence[View]
     training: Training
@@ -53,12 +52,12 @@ class Job:
     @property
     def batch_size(self) -> int:
         """Images of a batch, over all processes; a small set is one batch."""
-        return min(self.training.batch_size, len(self.pixels))
+        return min(self.training.batch_size, len(self.feed))
 
     @property
     def num_steps(self) -> int:
         """Updates of the run."""
-        return schedules.num_steps(self.training.epochs, len(self.pixels), self.batch_size)
+        return schedules.num_steps(self.training.epochs, len(self.feed), self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -88,12 +87,12 @@ class Loop:
         training = job.training
         self.num_steps = job.num_steps
         self.warmup = schedules.num_warmup_steps(
-            training.warmup_epochs, len(job.pixels), job.batch_size,
+            training.warmup_epochs, len(job.feed), job.batch_size,
             self.num_steps) if self.num_steps else 0
         self.optimizer = build_optimizer(
             job.method, training.optimizer, lr=training.lr, momentum=training.momentum,
             weight_decay=training.weight_decay)
-        self.sampler = Sampler(len(job.pixels), job.batch_size, derive(job.seed, "sampling"))
+        self.batches = job.feed.batches(job.batch_size, derive(job.seed, "sampling"))
         # on the CPU whatever the device, as the views ask for: the same crops everywhere
         self.augmentation = torch.Generator().manual_seed(derive(job.seed, "views"))
         self.losses = torch.zeros(self.num_steps, device=job.device)
@@ -111,12 +110,15 @@ class Loop:
         distributed.same_start(self.job.method, self.step, self.job.device)
         self.job.method.train()
         clock = _Clock(self)
-        while self.step < self.num_steps:
-            self._one_step()
-            self.step += 1
-            if self.step % self.check_every == 0 or self.step == self.num_steps:
-                self._check_finite()
-                clock.tick()
+        try:
+            while self.step < self.num_steps:
+                self._one_step()
+                self.step += 1
+                if self.step % self.check_every == 0 or self.step == self.num_steps:
+                    self._check_finite()
+                    clock.tick()
+        finally:
+            self.batches.close()
         _wait(self.job.device)
         clock.stop()
 
@@ -138,11 +140,10 @@ class Loop:
 
     def _batch(self) -> Batch:
         job = self.job
-        rows = mine(self.sampler.next())
-        index = rows.to(job.device, non_blocking=True)
-        images = job.pixels[index]
-        views = [view(images, self.augmentation) for view in job.views]
-        groups = None if job.groups is None else job.groups[rows]
+        drawn = self.batches.next()
+        index = drawn.index
+        views = [view(drawn.images, self.augmentation) for view in job.views]
+        groups = None if job.groups is None else job.groups[drawn.rows]
         return Batch(
             views=views, index=index, progress=self.step / self.num_steps,
             labels=job.labels[index] if job.method.needs_labels else None,
@@ -173,7 +174,7 @@ class Loop:
         checkpoint.save(self.around.checkpoint_dir, {
             "identity": self.job.identity, "step": self.step, "seconds": self.seconds,
             "method": self.job.method.state_dict(), "optimizer": self.optimizer.state_dict(),
-            "sampler": self.sampler.state_dict(), "rng": rng, "losses": self.losses})
+            "sampler": self.batches.state_dict(), "rng": rng, "losses": self.losses})
 
     def _resume(self) -> None:
         state = checkpoint.load(self.around.checkpoint_dir, self.job.identity)
@@ -182,7 +183,7 @@ class Loop:
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
         self.job.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.sampler.load_state_dict(state["sampler"])
+        self.batches.load_state_dict(state["sampler"])
         self.losses.copy_(state["losses"])
         # last: building and loading above may draw from the global generator
         self.augmentation.set_state(state["rng"]["augmentation"])

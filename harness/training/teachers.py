@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from datasets.rows import take
 from harness.evaluation.features import embed
 from harness.training.precision import autocast
 from methods.base import Method
@@ -92,7 +93,7 @@ def _own_expert(experts: Sequence[Callable[[NDArray[np.uint8]], NDArray[np.float
         rows = np.flatnonzero(groups == k)
         if not len(rows):
             continue
-        said = expert(pixels[rows])
+        said = expert(take(pixels, rows))
         if found is None:
             found = np.zeros((len(pixels), said.shape[1]), np.float32)
         if said.shape[1] != found.shape[1]:
