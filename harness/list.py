@@ -60,10 +60,12 @@ def methods(options: Mapping[str, str]) -> Entries:
 
 
 def datasets(options: Mapping[str, str]) -> Entries:
-    """Every source of images with what it needs on disk."""
+    """Every source of images, and of dense annotations, with what it needs on disk."""
     import datasets as package
+    from datasets import dense
 
-    return {name: package.describe(name) for name in package.SOURCES}
+    return {**{name: package.describe(name) for name in package.SOURCES},
+            **{name: dense.describe(name) for name in dense.READERS}}
 
 
 def controls(options: Mapping[str, str]) -> Entries:

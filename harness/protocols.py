@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from datasets import SOURCES
+from datasets.dense import READERS
 from methods.options import resolve
 
 from . import schema
@@ -73,9 +74,24 @@ def protocol(config: Mapping[str, Any], name: str, labelled: Mapping[str, Any],
         able = ", ".join(n for n, e in evaluations().items() if e.several)
         problems.append(f"evaluation '{name}': images of '{data['source']}' have several classes, "
                         f"which {known_one.name} cannot score: use {able}")
+    _check_dense(name, known_one, str(data.get("source")), problems)
     return Protocol(name, known_one, variant["options"], variant["layer"], data, target,
                     variant["label"] + (f" on {label}" if label else ""),
                     metric)
+
+
+def _check_dense(name: str, asked: Evaluation, source: str, problems: list[str]) -> None:
+    """A dense evaluation is of one source; the others are of images with one annotation each."""
+    wanted = getattr(asked.config, "source", "")
+    if wanted and source != wanted:
+        problems.append(f"evaluation '{name}': {asked.name} is of the data set '{wanted}', not of "
+                        f"'{source}': write {asked.name}@{wanted}, its files at "
+                        f"targets.{wanted}.path=FOLDER")
+    elif not wanted and source in READERS:
+        able = ", ".join(n for n, e in evaluations().items()
+                         if getattr(e.config, "source", "") == source)
+        problems.append(f"evaluation '{name}': images of '{source}' have no classes of their own: "
+                        f"use {able}")
 
 
 def check_headline(config: Mapping[str, Any], found: Mapping[str, Protocol],
@@ -133,8 +149,9 @@ def _target(config: Mapping[str, Any], name: str, labelled: Mapping[str, Any],
             problems: list[str]) -> dict[str, Any] | None:
     """The data specification of a target, its label under "label"."""
     targets = schema.mapping(config.get("targets"), "targets", problems)
-    if name not in targets and name not in SOURCES:
-        problems.append(str(unknown("target", name, {*targets, *SOURCES}, "grid.evaluations")))
+    if name not in targets and name not in SOURCES and name not in READERS:
+        problems.append(str(unknown("target", name, {*targets, *SOURCES, *READERS},
+                                    "grid.evaluations")))
         return None
     given = schema.mapping(targets.get(name), f"targets.{name}", problems)
     for key in set(given) - set(TARGET_FIELDS):

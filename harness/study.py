@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import datasets
-from datasets import recipes
+from datasets import dense, recipes
 from methods.options import resolve
 from methods.registry import MethodSpec, discover
 
@@ -310,7 +310,8 @@ def dataset(spec: Mapping[str, Any], seed: int, cache: dict[str, Any]) -> dict[s
     key = repr((sorted(spec.items(), key=str), seed))
     if key not in cache:
         try:
-            cache[key] = datasets.resolve({**spec, "seed": seed})
+            find = dense.resolve if spec.get("source") in dense.READERS else datasets.resolve
+            cache[key] = find({**spec, "seed": seed})
         except (ValueError, FileNotFoundError) as error:
             raise UserError(str(error)) from None
     return dict(cache[key])

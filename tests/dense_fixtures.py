@@ -17,7 +17,7 @@ from harness.execute import Context
 from harness.training.backbones import build_backbone
 
 COLOURS = ((220, 40, 40), (40, 60, 220))  # of the two classes: red boxes, blue discs
-SIDE = 96
+SIDE = 64
 TINY = {"width": 12, "stages": 4, "stem_stride": 2}
 
 

@@ -13,9 +13,12 @@ from datasets.dense.base import (
     Objects,
     Part,
     Reader,
+    describe,
     open_reader,
+    resolve,
 )
 
-__all__ = ["IGNORED", "READERS", "Classes", "Depths", "Objects", "Part", "Reader", "open_reader"]
+__all__ = ["IGNORED", "READERS", "Classes", "Depths", "Objects", "Part", "Reader", "describe",
+           "open_reader", "resolve"]
 
 assert _coco and _nyu and _voc  # importing them registers them

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Part = Literal["train", "test"]
+PARTS: tuple[Part, Part] = ("train", "test")
 READERS: dict[str, type[Reader]] = {}
 IGNORED = 255  # class of a pixel that is neither learnt nor scored
 R = TypeVar("R", bound="type[Reader]")
@@ -146,6 +147,37 @@ def open_reader(name: str, path: str | Path | None,
     if problem is not None:
         raise DatasetError([problem])
     return reader
+
+
+def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A dense data set's specification, checked and with its fingerprint, as `datasets.resolve`.
+
+    Images keep their sizes and no control applies. Decodes no image. Raises DatasetError.
+    """
+    name = str(spec.get("source"))
+    wrong = [f"source '{name}' takes no {key}: images with dense annotations are used as they are"
+             for key in ("size", "controls") if spec.get(key)]
+    if wrong:
+        raise DatasetError(wrong)
+    reader = open_reader(name, spec.get("path"), spec.get("options"))
+    counts = {part: reader.count(part) for part in PARTS}
+    if empty := [part for part, count in counts.items() if not count]:
+        raise DatasetError([f"source '{name}' has no {' and no '.join(empty)} images at "
+                            f"{reader.path}: check its lists"])
+    return {
+        "source": name, "image_size": None, "size": None, "seed": 0, "controls": {},
+        "options": {option: getattr(reader, option) for option in reader.options()},
+        "images": counts["train"], "class_counts": [], "classes": len(reader.class_names),
+        "fingerprint": digest(*(reader.fingerprint(part) for part in PARTS))}
+
+
+def describe(name: str) -> dict[str, Any]:
+    """What there is to know about a reader: title, size, licence, layout, how to fetch it."""
+    cls = READERS[name]
+    return {"name": name, "title": cls.title, "task": cls.task, "size": cls.size,
+            "licence": cls.licence, "citation": cls.citation, "layout": cls.layout,
+            "fetch": cls.download, "options": {key: {"type": str(f.type), "default": f.default}
+                                               for key, f in cls.options().items()}}
 
 
 def open_image(path: Path) -> NDArray[np.uint8]:

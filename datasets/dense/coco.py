@@ -16,6 +16,8 @@ from datasets.dense.base import Objects, Reader, need, open_image, register
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from datasets.dense.base import Part
 
 FOLDERS = {"train": "train2017", "test": "val2017"}
@@ -101,7 +103,7 @@ class Coco(Reader):
         boxes[:, 1::2] = boxes[:, 1::2].clip(0, height)
         drawn = np.zeros((0, height, width), np.uint8)
         if masks and found:
-            drawn = np.stack([annotations.annToMask(a) for a in found]).astype(np.uint8)
+            drawn = np.stack([decode(annotations.annToRLE(a)) for a in found])
         return Objects(
             image, boxes, np.array([label[a["category_id"]] for a in found], np.int64),
             np.array([bool(a.get("iscrowd", 0)) for a in found], bool),
@@ -109,6 +111,29 @@ class Coco(Reader):
 
     def _json(self, part: str) -> Path:
         return self.root / "annotations" / f"instances_{FOLDERS[part]}.json"
+
+
+def decode(code: dict[str, Any]) -> NDArray[np.uint8]:
+    """The mask uint8 (H, W) of a compressed run-length code: the same as pycocotools' decode.
+
+    That one warns under NumPy 2 with every mask, and warnings cannot be silenced in one thread.
+    Source of the format: cocodataset/cocoapi, common/maskApi.c rleFrString.
+    """
+    lengths: list[int] = []
+    value = shift = 0
+    counts = code["counts"]
+    for byte in counts.encode() if isinstance(counts, str) else counts:
+        digit = byte - 48
+        value |= (digit & 31) << shift
+        shift += 5
+        if digit & 32:
+            continue
+        value -= (digit & 16) << (shift - 4)  # the sign
+        lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+        value = shift = 0
+    flat = np.repeat(np.arange(len(lengths), dtype=np.uint8) % 2, lengths)
+    height, width = code["size"]
+    return flat.reshape(width, height).T
 
 
 def _trainable(annotation: dict[str, Any]) -> bool:

@@ -33,27 +33,24 @@ DEPTHS = declare(
 Scored = Callable[["Subject", Any, "Sequence[int] | None"], dict[str, Any]]
 
 
-def _register(name: str, config: type, metrics: tuple[str, ...], source: str, module: str,
+def _register(name: str, config: type, metrics: tuple[str, ...], module: str,
               summary: str) -> None:
-    """Make `module.run` an evaluation of encoders on the dense data set `source`."""
+    """Make `module.run` an evaluation of encoders on the dense data set `config.source`."""
 
     def run(subject: Subject, config: Any,
             class_counts: Sequence[int] | None) -> dict[str, Any]:
-        return _score(subject, config, source, module)
+        return _score(subject, config, module)
 
     run.__doc__ = summary
     register(name, config=config, revision=1, takes="encoder", metrics=metrics)(run)
 
 
-def _score(subject: Subject, config: Any, source: str, module: str) -> dict[str, Any]:
+def _score(subject: Subject, config: Any, module: str) -> dict[str, Any]:
     """Open the reader, take the backbone and run the task; writes losses.npy."""
     from datasets.dense import open_reader
 
-    found = str(subject.data["source"])
-    if found != source:
-        raise ValueError(f"this evaluation is of the data set '{source}', not of '{found}': name "
-                         f"it NAME@{source}")
-    reader = open_reader(source, subject.folder, subject.data.get("options"))
+    assert subject.data["source"] == config.source, "checked when the study was planned"
+    reader = open_reader(config.source, subject.folder, subject.data.get("options"))
     task = importlib.import_module(f"harness.evaluation.dense.{module}")
     metrics, losses = task.run(subject.network("pooled").encoder, reader, config, subject.context,
                                seed=subject.seed, identity=subject.key)
@@ -69,15 +66,15 @@ for _name, _config, _summary in (
         ("detection_coco_fpn_2x", configs.CocoFpn2x, "Mask R-CNN R50-FPN, 2x (180k), as MoCo"),
         ("detection_coco_dnc", configs.CocoDnc, "Mask R-CNN R50-FPN, 12 epochs of batch 64, as "
          "DnC (its Table 5)")):
-    _register(_name, _config, (*BOXES, *INSTANCES), "coco", "detection", _summary)
-_register("detection_coco_faster_fpn_1x", configs.CocoFasterFpn1x, BOXES, "coco", "detection",
+    _register(_name, _config, (*BOXES, *INSTANCES), "detection", _summary)
+_register("detection_coco_faster_fpn_1x", configs.CocoFasterFpn1x, BOXES, "detection",
           "Faster R-CNN R50-FPN, 1x (90k): COCO boxes alone")
-_register("detection_voc", configs.Detection, BOXES, "voc_detection", "detection",
+_register("detection_voc", configs.Detection, BOXES, "detection",
           "Faster R-CNN R50-C4, 24k, VOC07+12, as MoCo: VOC2007 test, 11-point AP at .5, and its "
           "mean over .5:.95")
-_register("segmentation_voc", configs.SegmentationMoco, CLASSES, "voc_segmentation", "segmentation",
+_register("segmentation_voc", configs.SegmentationMoco, CLASSES, "segmentation",
           "FCN-16s on VOC2012, 30k, as MoCo: mean IoU of val")
-_register("segmentation_voc_dnc", configs.SegmentationDnc, CLASSES, "voc_segmentation",
-          "segmentation", "FCN-16s on VOC2012, 30k, as BYOL and DnC: mean IoU of val's centre")
-_register("depth_nyu", configs.DepthByol, DEPTHS, "nyu_v2", "depth",
+_register("segmentation_voc_dnc", configs.SegmentationDnc, CLASSES, "segmentation",
+          "FCN-16s on VOC2012, 30k, as BYOL and DnC: mean IoU of val's centre")
+_register("depth_nyu", configs.DepthByol, DEPTHS, "depth",
           "Depth on NYU v2 by up-projections, 7500 updates, as BYOL and DnC")

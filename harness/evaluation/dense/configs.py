@@ -17,6 +17,7 @@ COCO_DROPS = (6 / 9, 8 / 9)
 class Detection(Schedule):
     """Options of Faster R-CNN; the defaults are MoCo's of VOC07+12."""
 
+    source: ClassVar[str] = "voc_detection"
     masks: ClassVar[bool] = False
 
     architecture: str = option("c4", choices=("c4", "fpn"), help="c4: proposals on the last stage "
@@ -28,19 +29,29 @@ class Detection(Schedule):
     test_side: int = option(800, at_least=16, source="pascal_voc_R_50_C4_24k.yaml")
     max_side: int = option(1333, at_least=16, help="limit of the longer side",
                            source="detectron2's default")
+    regions: int = option(512, at_least=1, help="regions of an image that the heads learn from",
+                          source="detectron2's default")
+    proposals: int = option(1000, at_least=1, help="regions of an image that are scored, after NMS",
+                            source="Base-RCNN-C4-BN.yaml")
     ap_rule: str = option("11point", choices=("11point", "area"), help="VOC only: average "
                           "precision by VOC2007's rule or by the area",
                           source="detectron2 on VOC2007 test, which MoCo reports")
 
 
-class MaskDetection(Detection):
+class Boxes(Detection):
+    """Options of Faster R-CNN on COCO."""
+
+    source: ClassVar[str] = "coco"
+
+
+class Instances(Boxes):
     """Options of Mask R-CNN: instances as well as boxes."""
 
     masks: ClassVar[bool] = True
 
 
 Coco = variant(
-    MaskDetection, "Coco", "coco_R_50_C4_2x.yaml of facebookresearch/moco",
+    Instances, "Coco", "coco_R_50_C4_2x.yaml of facebookresearch/moco",
     iterations=180000, warmup=1000, drops=COCO_DROPS, train_sides=COCO_SIDES)
 CocoC41x = variant(
     Coco, "CocoC41x", "MoCo, arXiv 1911.05722, Table 5 (c): 1x", iterations=90000)
@@ -50,7 +61,7 @@ CocoFpn1x = variant(
 CocoFpn2x = variant(
     Coco, "CocoFpn2x", "MoCo, arXiv 1911.05722, Table 5 (b): R50-FPN, 2x", architecture="fpn")
 CocoFasterFpn1x = variant(
-    Detection, "CocoFasterFpn1x", "detectron2's faster_rcnn_R_50_FPN_1x, tuned as MoCo does",
+    Boxes, "CocoFasterFpn1x", "detectron2's faster_rcnn_R_50_FPN_1x, tuned as MoCo does",
     iterations=90000, warmup=1000, drops=COCO_DROPS, train_sides=COCO_SIDES, architecture="fpn")
 # 12 epochs of batch 64; "dropped twice by a factor of 2" as printed, where 10 is usual
 CocoDnc = variant(
@@ -61,6 +72,8 @@ CocoDnc = variant(
 @dataclass(frozen=True)
 class Segmentation(Schedule):
     """Options of semantic segmentation beside the schedule."""
+
+    source: ClassVar[str] = "voc_segmentation"
 
     crop: int = option(513, at_least=16, help="side of a training crop in pixels",
                        source="MoCo, arXiv 1911.05722, appendix A.7")
@@ -84,6 +97,8 @@ SegmentationDnc = variant(
 @dataclass(frozen=True)
 class Depth(Schedule):
     """Options of depth estimation beside the schedule."""
+
+    source: ClassVar[str] = "nyu_v2"
 
     height: int = option(228, at_least=16, help="centre crop after halving 480 x 640",
                          source="DnC, arXiv 2105.08054, appendix F; BYOL, appendix D")

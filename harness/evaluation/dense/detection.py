@@ -53,7 +53,8 @@ def run(backbone: nn.Module, reader: Coco | VocDetection, config: Detection, con
     strides = body.strides
     torch.manual_seed(derive(seed, "init"))
     model = build(body, Shape(config.architecture, len(reader.class_names), config.masks,
-                              config.norm, config.freeze_at)).to(context.device)
+                              config.norm, config.freeze_at, config.regions,
+                              config.proposals)).to(context.device)
     losses = train(Task(
         model, partial(_losses, model, context.device), partial(sample, reader, config),
         reader.count("train"), config, seed, identity, context))

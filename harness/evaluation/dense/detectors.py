@@ -37,8 +37,7 @@ FPN_WIDTH = 256
 C4_SCALES = (2, 4, 8, 16, 32)  # anchors of 32 .. 512 pixels on C4's stride of 16
 FPN_SCALE = 8  # one anchor size a level: 32 on stride 4 .. 512 on stride 64
 ROI = 14  # side of C4's regions before the last stage halves it
-PROPOSALS = {"c4": {"before": (12000, 6000), "after": (2000, 1000)},
-             "fpn": {"before": (2000, 1000), "after": (1000, 1000)}}
+BEFORE_NMS = {"c4": (12000, 6000), "fpn": (2000, 1000)}  # proposals (of a level), train and test
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Shape:
     """What kind of detector: "c4" or "fpn"; classes without the background; with masks or not.
 
     norm: "sync" (BatchNorm is tuned, and the new layers have it) or "frozen"; freeze_at as in
-    `stages.freeze`.
+    `stages.freeze`; regions: of an image, that the heads learn from; proposals: that are scored.
     """
 
     architecture: str
@@ -54,6 +53,8 @@ class Shape:
     masks: bool
     norm: str = "sync"
     freeze_at: int = 0
+    regions: int = 512
+    proposals: int = 1000
 
 
 class Whole(GeneralizedRCNNTransform):
@@ -109,9 +110,9 @@ class C4Heads(RoIHeads):
     MoCo adds a BatchNorm after it ("Res5ROIHeadsExtraNorm").
     """
 
-    def __init__(self, stage: nn.Module, stride: int, box_predictor: nn.Module,
+    def __init__(self, stage: nn.Module, stride: int, regions: int, box_predictor: nn.Module,
                  mask_predictor: nn.Module | None) -> None:
-        super().__init__(None, None, box_predictor, 0.5, 0.5, 512, 0.25, None, 0.05, 0.5, 100)
+        super().__init__(None, None, box_predictor, 0.5, 0.5, regions, 0.25, None, 0.05, 0.5, 100)
         self.res5, self.stride = stage, stride
         self.mask_predictor = mask_predictor
 
@@ -177,9 +178,9 @@ def _c4(body: Body, shape: Shape) -> GeneralizedRCNN:
     stride = trunk.strides[-1]
     head = nn.Sequential(last, nn.BatchNorm2d(width)) if shape.norm == "sync" else last
     sizes = (tuple(scale * stride for scale in C4_SCALES),)
-    heads = C4Heads(head, stride, _box_predictor(width, shape.classes),
+    heads = C4Heads(head, stride, shape.regions, _box_predictor(width, shape.classes),
                     MaskRCNNPredictor(width, 256, shape.classes + 1) if shape.masks else None)
-    return GeneralizedRCNN(Single(trunk), _rpn("c4", sizes, trunk.channels[-1]), heads, Whole(1))
+    return GeneralizedRCNN(Single(trunk), _rpn(shape, sizes, trunk.channels[-1]), heads, Whole(1))
 
 
 def _fpn(body: Body, shape: Shape) -> GeneralizedRCNN:
@@ -193,18 +194,20 @@ def _fpn(body: Body, shape: Shape) -> GeneralizedRCNN:
                  "mask_predictor": MaskRCNNPredictor(FPN_WIDTH, 256, shape.classes + 1)}
     heads = RoIHeads(MultiScaleRoIAlign(names, ROI // 2, 2),
                      TwoMLPHead(FPN_WIDTH * (ROI // 2) ** 2, 1024),
-                     _box_predictor(1024, shape.classes), 0.5, 0.5, 512, 0.25, None, 0.05, 0.5, 100,
-                     **masks)
+                     _box_predictor(1024, shape.classes), 0.5, 0.5, shape.regions, 0.25, None, 0.05,
+                     0.5, 100, **masks)
     sizes = tuple((FPN_SCALE * stride,) for stride in (*body.strides, 2 * body.strides[-1]))
-    return GeneralizedRCNN(Pyramid(body, shape.norm), _rpn("fpn", sizes, FPN_WIDTH), heads,
+    return GeneralizedRCNN(Pyramid(body, shape.norm), _rpn(shape, sizes, FPN_WIDTH), heads,
                            Whole(max(32, body.strides[-1])))
 
 
-def _rpn(architecture: str, sizes: tuple[tuple[int, ...], ...],
+def _rpn(shape: Shape, sizes: tuple[tuple[int, ...], ...],
          channels: int) -> RegionProposalNetwork:
     anchors = AnchorGenerator(sizes, (RATIOS,) * len(sizes))
-    limits = [{"training": train, "testing": test}
-              for train, test in PROPOSALS[architecture].values()]
+    # C4 trains on twice as many as it scores, a pyramid on as many (detectron2)
+    kept = shape.proposals * (2 if shape.architecture == "c4" else 1), shape.proposals
+    limits = [dict(zip(("training", "testing"), counts, strict=True))
+              for counts in (BEFORE_NMS[shape.architecture], kept)]
     head = RPNHead(channels, anchors.num_anchors_per_location()[0])
     return RegionProposalNetwork(anchors, head, 0.7, 0.3, 256, 0.5, *limits, 0.7)
 
