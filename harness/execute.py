@@ -25,12 +25,14 @@ import datasets
 from datasets import multilabel, recipes, views
 from datasets.rows import take
 from datasets.types import SPLITS, Images, Split
+from harness import foreign
 from harness.evaluation import clusters, evaluation, features
 from harness.evaluation.measures import MEAN_PER_CLASS, measure
 from harness.evaluation.network import Network
 from harness.evaluation.splits import Features, as_tensor
 from harness.evaluation.subject import Subject
 from harness.schema import Training
+from harness.store import sha256
 from harness.training.backbones import build_backbone
 from harness.training.distributed import rank, world
 from harness.training.feed import feed_of, labels_of
@@ -90,6 +92,8 @@ def pretrain(stage: dict[str, Any], inputs: dict[str, Path], work: Path,
     metrics: Metrics = {"final_loss": None, "steps": 0, "images_seen": 0, "seconds": 0.0,
                         "images_per_second": None}
     losses = np.zeros(0, np.float32)
+    if params["method"] == "checkpoint":
+        metrics |= _load_weights(job.method, params["options"]["sha256"], context)
     if job.method.trainable:
         losses, metrics = _train(job, context)
     if not rank():
@@ -206,6 +210,15 @@ def restore(folder: Path, context: Context) -> Method:
     method = _method(params, Info(**info), context)
     method.load_state_dict(load_file(folder / "method.safetensors", context.device))
     return method
+
+
+def _load_weights(method: Method, digest: str, context: Context) -> Metrics:
+    """Give a method's backbone the weights of the file with that content."""
+    path = Path(context.data_paths.get(digest, ""))
+    if not path.is_file() or sha256(path) != digest:
+        raise ValueError(f"the weights' file {path} is gone or has changed since it was planned: "
+                         "plan again")
+    return {"weights": foreign.load(method.backbone, path)}
 
 
 def _train(job: Job, context: Context) -> tuple[NDArray[np.float32], Metrics]:

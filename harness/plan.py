@@ -236,6 +236,8 @@ class _Builder:
         return self._memo.setdefault(stage.key, stage)
 
     def _encoder(self, row: Row, data: Mapping[str, Any], seed: int) -> Stage:
+        if row.checkpoint:
+            self.places[str(row.options["sha256"])] = row.checkpoint
         epochs = self._epochs(row.spec, row) * _epoch(row, data)
         if row.spec.kind == "recipe":
             options = self._options(row.spec, row)

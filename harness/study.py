@@ -20,6 +20,7 @@ from . import schema
 from .config import merged
 from .errors import Problems, UserError, unknown
 from .protocols import Protocol, check_headline, protocols
+from .store import sha256
 from .training.settings import BACKBONES
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Row:
     views: Mapping[str, Any] = field(default_factory=dict)
     rates: Mapping[str, float] = field(default_factory=dict)
     epoch_images: int | None = None
+    checkpoint: str = ""  # the file that a row's weights are from
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ def _rows(config: Mapping[str, Any], specs: Mapping[str, MethodSpec],
     rows = []
     for name in schema.names(grid["methods"], "grid.methods", problems):
         variant = dict(variants.get(name) or {})
-        method = str(variant.pop("method", name))
+        method = str(variant.pop("method", "checkpoint" if "checkpoint" in variant else name))
         if method not in specs:
             listed = {n for n, s in specs.items() if "teachers" not in s.needs} | set(variants)
             problems.append(str(unknown("method", method, listed, "grid.methods")))
@@ -198,15 +200,30 @@ def _row(name: str, spec: MethodSpec, variant: dict[str, Any], labels: Mapping[s
     reference = bool(variant.pop("reference", not spec.trainable or "labels" in spec.needs))
     options = schema.mapping(variant.pop("options", {}), where, problems)
     training = schema.mapping(variant.pop("training", {}), where, problems)
-    row = Row(name, label, spec, budget, options, training, reference)
+    checkpoint = variant.pop("checkpoint", None)
+    if spec.name == "checkpoint" or checkpoint is not None:
+        options = {**options, **_weights(checkpoint, spec, where, problems)}
+    row = Row(name, label, spec, budget, options, training, reference,
+              checkpoint=str(checkpoint or ""))
     _, found = resolve(spec.options, row.options, f"{where}.options")
     problems.extend(found)
     if not isinstance(budget, (int, float)) or not 0 < budget <= 1:
         problems.append(f"{where}.budget: must be in (0, 1], got {budget!r}")
     for key in variant:
         problems.append(str(unknown("option", key, ("method", "label", "budget", "options",
-                                                    "training", "reference"), where)))
+                                                    "training", "reference", "checkpoint"), where)))
     return row
+
+
+def _weights(path: Any, spec: MethodSpec, where: str, problems: list[str]) -> dict[str, str]:
+    """The options of a row whose weights are a file: its content, so that the key covers it."""
+    if spec.name != "checkpoint":
+        problems.append(f"{where}: weights of a file are a row of their own: leave out method")
+    elif not isinstance(path, str) or not Path(path).expanduser().is_file():
+        problems.append(f"{where}.checkpoint: must be a file of weights, got {path!r}")
+    else:
+        return {"sha256": sha256(Path(path).expanduser())}
+    return {}
 
 
 def _conditions(config: Mapping[str, Any], problems: list[str]) -> tuple[Condition, ...]:

@@ -20,6 +20,20 @@ class RandomInit(Method):
     trainable = False
 
 
+@register("checkpoint")
+class Checkpoint(Method):
+    """The backbone with the weights of a file: a network that somebody else has trained."""
+
+    paper = "reference: weights from a file"
+    trainable = False
+
+    @dataclass(frozen=True)
+    class Config(Method.Config):
+        """Which file: filled in from `checkpoint: FILE` of a grid's variant."""
+
+        sha256: str = option("", help="content of the file, from grid.variants.NAME.checkpoint")
+
+
 @register("raw_pixels")
 class RawPixels(Method):
     """The normalised pixels at 32 x 32 themselves: what the evaluation alone is worth."""
