@@ -165,8 +165,11 @@ def _stamp(folder: Path) -> list[str] | None:
 def _fetch(study: Any) -> None:
     """Download what the configuration allows to, before stages run: stages never download."""
     import datasets
+    from datasets.dense import READERS
 
     for spec in _specs(study):
+        if spec["source"] in READERS:  # tens of GB: their messages say how to fetch them
+            continue
         try:
             datasets.prepare(spec)
         except (ValueError, OSError) as error:
