@@ -22,6 +22,8 @@ from datasets.types import SPLITS, Pool
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from datasets.sources import Source
 
 FIELDS = ("source", "path", "image_size", "size", "seed", "controls", "options")
@@ -204,6 +206,8 @@ def _feasible(source: Source, controls: Mapping[str, Mapping[str, Any]], size: i
     counts = source.counts("train")
     if isinstance(source, Streamed) and (size is not None or controls):
         return _head(source, controls, size, int(counts.sum()))
+    if source.multilabel:
+        return _several(source, controls, size, counts)
     if size is None and not controls:
         return [int(count) for count in counts], int(counts.sum())
     names = None
@@ -224,6 +228,15 @@ def _feasible(source: Source, controls: Mapping[str, Mapping[str, Any]], size: i
         raise DatasetError([f"source '{source.name}': {wanted} {line}"]) from None
     except (ValueError, FileNotFoundError) as error:
         raise DatasetError([f"source '{source.name}': {error}"]) from None
+
+
+def _several(source: Source, controls: Mapping[str, Any], size: int | None,
+             counts: NDArray[np.int64]) -> tuple[list[int], int]:
+    """Images of each class, and in all, where an image may be of several."""
+    if controls or size is not None:
+        raise DatasetError([f"source '{source.name}' has several classes an image, so size and "
+                            "controls cannot choose by class: leave them out"])
+    return counts.tolist(), len(source.pool("train"))
 
 
 def _head(source: Streamed, controls: Mapping[str, Any], size: int | None,
@@ -252,5 +265,11 @@ def describe(name: str) -> dict[str, Any]:
     cls = SOURCES[name]
     options = {key: {"type": str(f.type), "default": f.default if f.default
                      is not dataclasses.MISSING else None} for key, f in cls.options().items()}
-    return {"name": name, "title": cls.title, "size": cls.size, "licence": cls.licence,
-            "citation": cls.citation, "layout": cls.layout, "options": options}
+    metrics = {"top1": "top-1", "mean_per_class": "mean per class", "map11": "11-point mAP"}
+    kinds = [word for word, holds in (("several classes an image", cls.multilabel),
+                                      ("unlabelled", not cls.labelled),
+                                      ("streamed, never listed in memory", cls.huge)) if holds]
+    return {"name": name, "title": cls.title, "size": cls.size, "kind": ", ".join(kinds),
+            "splits": cls.splits, "metric": metrics[cls.metric], "licence": cls.licence,
+            "citation": cls.citation, "layout": cls.layout, "fetch": cls.fetch_hint,
+            "fingerprint": f"of {cls.identity}", "options": options}

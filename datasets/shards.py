@@ -16,9 +16,11 @@ is the whole state.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import tarfile
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,11 +29,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from datasets.messages import DatasetError
+from datasets.shard_reading import IMAGES as IMAGES
+from datasets.shard_reading import members
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from numpy.typing import NDArray
 
-IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 MANIFEST = "shards.json"
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 ROUNDS = 4  # of the permutation: enough that it passes for random
@@ -120,6 +125,11 @@ class _Chosen(Listing):
     """Some images of another listing."""
 
     whole: Listing | None = None
+
+    def path(self, shard: int) -> Path:
+        """As in the whole listing, whose shards may have names of their own."""
+        assert self.whole is not None
+        return self.whole.path(shard)
 
     def places(self, shard: int) -> NDArray[np.int64] | None:
         assert self.whole is not None and self.rows is not None
@@ -269,31 +279,21 @@ def read(listing: Listing, shard: int, start: int, stop: int) -> Iterator[Sample
     upcoming, number = iter(wanted), first + start
     target = next(upcoming)
     try:
-        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
-            for place, member in enumerate(_images(archive)):
+        with contextlib.closing(members(path)) as found:
+            for place, (name, content) in enumerate(found):
                 if place != target:
                     continue
-                stream = archive.extractfile(member)
-                assert stream is not None
-                yield Sample(number, f"{path.name}/{member.name}", stream.read())
+                yield Sample(number, f"{path.name}/{name}", content())
                 number += 1
                 if (target := next(upcoming, -1)) < 0:
                     return
-    except (OSError, tarfile.TarError, EOFError) as error:
+    except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
         cause = getattr(error, "strerror", None) or error
         raise DatasetError([f"shard {path} cannot be read ({cause}): fetch or write it "
                             "again"]) from None
     raise DatasetError([f"shard {path} has {number - first} images that are wanted, "
                         f"{listing.count(shard)} are declared: it is cut short, or "
                         "data.options.images and per_shard are wrong"])
-
-
-def _images(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The members that are images. The archive's own list of members is emptied: it would grow."""
-    for member in archive:
-        archive.members.clear()  # type: ignore[attr-defined]  # typeshed leaves it out
-        if member.isfile() and member.name.lower().endswith(IMAGES):
-            yield member
 
 
 @dataclass(frozen=True)
@@ -346,8 +346,22 @@ class Epoch:
                                 "batch size"])
         self._order = Order(listing, seed, epoch)
 
-    def blocks(self, step: int) -> Iterator[list[list[Sample]]]:
-        """From the window that `step` lies in on: the shuffled window of each of our lanes."""
+    def batches(self, step: int = 0, ahead: Executor | None = None) -> Iterator[list[Sample]]:
+        """Our samples of the batches from `step` on, lane by lane.
+
+        With an executor the next window is read while one is used: memory then holds two.
+        """
+        each, block = self.share.each, self.share.block
+        at, windows = step * each % block, self._windows(step)
+        coming = ahead.submit(next, windows, None) if ahead else None
+        while (shuffled := coming.result() if coming else next(windows, None)) is not None:
+            coming = ahead.submit(next, windows, None) if ahead else None
+            for begin in range(at, len(shuffled[0]), each):
+                yield [sample for lane in shuffled for sample in lane[begin:begin + each]]
+            at = 0
+
+    def _windows(self, step: int) -> Iterator[list[list[Sample]]]:
+        """The shuffled window of each of our lanes, from the one that `step` lies in on."""
         share = self.share
         run = self.steps * share.each
         first = step * share.each // share.block * share.block
@@ -361,12 +375,3 @@ class Epoch:
         samples = [next(line) for _ in range(count)]
         order = np.random.default_rng([*self._key, lane, start]).permutation(count)
         return [samples[i] for i in order]
-
-    def batches(self, step: int = 0) -> Iterator[list[Sample]]:
-        """Our samples of the batches from `step` on, lane by lane."""
-        each, block = self.share.each, self.share.block
-        at = step * each % block
-        for windows in self.blocks(step):
-            for begin in range(at, len(windows[0]), each):
-                yield [sample for window in windows for sample in window[begin:begin + each]]
-            at = 0

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from datasets.types import Split
 
+APART = ("image_size", "holdout", "partial")  # fields that a listing does not depend on
 SHOWN = 5  # bad files that a message names
 BLOCK = 512  # files read before they are decoded: 60 MB of ImageNet
 SPOKEN = {"train": "training", "validation": "validation", "test": "test"}
@@ -39,7 +40,6 @@ class Files(HeldOut):
 
     partial: bool = False
 
-    transport = ("partial",)
     identity = "order, class, name and size of the files: their content is published, not hashed"
     native_side = 224
     official: ClassVar[dict[str, tuple[int, ...]]] = {}  # published number(s) of images of a part
@@ -155,7 +155,7 @@ class Files(HeldOut):
 def _listing(source: Files, part: str) -> Listing:
     """A part's files; the source is a frozen value, so it is a good key."""
     root = source.root
-    values = [getattr(source, f.name) for f in fields(source) if f.name not in source.transport]
+    values = [getattr(source, f.name) for f in fields(source) if f.name not in APART]
     key = digest(source.name, part, root.resolve(), source.revision, *values)[:32]
     needs = [root / name for name in source.needs()]
     return listings.kept(key, root, needs, lambda: source.rows(part))

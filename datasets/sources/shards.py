@@ -102,7 +102,7 @@ class Streamed(Source):
             state = "needs a place" if self.path is None else f"finds no shards in {self.path}"
             return f"source '{self.name}' {state}: expected {self.layout}"
         ends = (0, listing.shards - 1)
-        absent = [str(listing.path(n)) for n in ends if not listing.path(n).is_file()]
+        absent = [str(listing.path(n)) for n in ends if not listing.path(n).exists()]
         if absent:
             return (f"source '{self.name}' finds no {absent[0]} (of {listing.shards} shards, first "
                     f"and last looked for): expected {self.layout}")

@@ -33,8 +33,12 @@ CALTECH_SEED = 0
 def matrix(path: Path) -> dict[str, Any]:
     """The variables of a MATLAB file. Raises ValueError if it is none."""
     from scipy.io import loadmat  # 0.1 s that listing the other sources does not need
+    from scipy.io.matlab import MatReadError
 
-    return dict(loadmat(path, squeeze_me=True))
+    try:
+        return dict(loadmat(path, squeeze_me=True))
+    except (MatReadError, NotImplementedError, TypeError) as error:
+        raise ValueError(f"{path.name}: {error}") from error
 
 
 @register("cars")

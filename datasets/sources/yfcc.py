@@ -7,7 +7,6 @@ import json
 import os
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +14,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from datasets.messages import DatasetError
-from datasets.sources.base import Source, digest, register
+from datasets import shards
+from datasets.shard_reading import is_image
+from datasets.sources.base import digest, register
+from datasets.sources.listings import subfolders
+from datasets.sources.shards import Streamed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from datasets.types import Pool, Split
+    from datasets.types import Split
 
-IMAGES = (".jpg", ".jpeg", ".png", ".webp")
+SUFFIXES = (".tar", ".zip")
+SEARCHED = 512  # folders below the first: more of them are a layout of images in folders
 SIZES = "sizes.json"  # WebDataset's: images by name of shard
 HOW_TO_COUNT = ("python -c \"from datasets.sources.yfcc import write_sizes as w; w('{0}')\"")
 
@@ -36,9 +39,21 @@ class Shard(NamedTuple):
     size: int  # bytes; of a folder 0
 
 
+@dataclass(frozen=True, eq=False)
+class Named(shards.Listing):
+    """Shards with names of their own, below a folder."""
+
+    folder: Path = Path()
+    names: tuple[str, ...] = ()
+
+    def path(self, shard: int) -> Path:
+        """The file or folder of a shard."""
+        return self.folder / self.names[shard]
+
+
 @register("yfcc100m")
 @dataclass(frozen=True)
-class YFCC100M(Source):
+class YFCC100M(Streamed):
     """Uncurated and unlabelled photographs; a run reads whole shards in an order of its own.
 
     Every image counts as of the one class 'unlabelled'. There are no validation and test images:
@@ -46,19 +61,19 @@ class YFCC100M(Source):
     """
 
     title = "YFCC100M"
-    licence = "Creative Commons, by image; the index from webscope.sandbox.yahoo.com"
+    licence = "Creative Commons, by image"
     citation = "Thomee et al., YFCC100M: the new data in multimedia research, CACM 2016"
-    layout = (f"data.path/**/*.tar (WebDataset: <key>.jpg in each) with {SIZES} (images by shard), "
-              f"or data.path/**/*.zip, or data.path/<a>/<b>/*.jpg in many folders with {SIZES}")
-    size = "about 95,000,000 photographs that can still be fetched (of 99,206,564), 10 to 15 TB"
+    layout = (f"data.path/[*/]*.tar (WebDataset: <key>.jpg in each) with {SIZES} (images by "
+              "shard) or img2dataset's *_stats.json, or data.path/[*/]*.zip, or "
+              f"data.path/<a>/<b>/*.jpg in many folders with {SIZES}")
+    size = ("about 95,000,000 photographs that can still be fetched (of 99,206,564 published), 10 "
+            "to 15 TB; memory holds one shuffle window")
     splits = "all images are train; there is no other part"
     fetch_hint = ("pip install yfcc100m && python -m yfcc100m.convert_metadata META && python -m "
                   "yfcc100m.download META -o data/yfcc100m (4,096 zip files), or img2dataset with "
                   "output_format=webdataset")
     identity = "names, sizes and counts of the shards"
-    native_side = 224
     labelled = False
-    huge = True
 
     @property
     def root(self) -> Path:
@@ -70,63 +85,51 @@ class YFCC100M(Source):
         """One name for all."""
         return ("unlabelled",)
 
-    def shards(self, split: Split = "train") -> tuple[Shard, ...]:
-        """The shards of a split, by name: a few thousand rows, whatever the number of images."""
-        return _shards(self.root) if split == "train" else ()
+    def table(self) -> tuple[Shard, ...]:
+        """The shards, by name: a few thousand rows, whatever the number of images."""
+        return _shards(self.root)
 
-    def members(self, shard: Shard) -> Iterator[tuple[str, bytes]]:
-        """(name, undecoded file) of every image of a shard, in its order, read sequentially.
+    def listing(self, split: Split) -> shards.Listing | None:
+        """All shards are train."""
+        if split != "train" or not self.table():
+            return None
+        counts = np.array([shard.images for shard in self.table()], dtype=np.int64)
+        return Named("", 0, int(counts.sum()), None, counts, None, self.root,
+                     tuple(shard.name for shard in self.table()))
 
-        Raises DatasetError if the shard is damaged or has another number of images than counted.
-        """
-        path, seen = self.root / shard.name, 0
-        try:
-            for found in _reader(path)(path):
-                seen += 1
-                yield found
-        except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
-            raise DatasetError([f"source '{self.name}': shard {path} cannot be read after {seen} "
-                                f"images ({error}): fetch it again"]) from error
-        if seen != shard.images:
-            raise DatasetError([f"source '{self.name}': shard {path} has {seen} images where "
-                                f"{SIZES} says {shard.images}: fetch it again, or count again: "
-                                + HOW_TO_COUNT.format(self.root)])
+    def labels(self, split: Split, images: int) -> NDArray[np.int64]:
+        """All of the one class; one number, seen as many."""
+        return np.broadcast_to(np.int64(0), (images,))
 
-    def counts(self, split: Split) -> NDArray[np.int64]:
-        """Images of a split, int64 (1,)."""
-        return np.array([sum(shard.images for shard in self.shards(split))])
-
-    def pool(self, split: Split) -> Pool:
-        """Refused with the reason: a table of every image is what this source avoids."""
-        raise DatasetError([f"source '{self.name}' is read shard by shard and never listed: use it "
-                            "for pre-training, without controls"])
-
-    def pixels(self, split: Split, index: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Refused, as for `pool`."""
-        raise DatasetError([f"source '{self.name}' is never decoded into memory: it is streamed"])
+    def first(self, split: Split, images: int) -> NDArray[np.int64]:
+        """Images of the one class among the first `images`: all."""
+        return np.array([images])
 
     def fingerprint(self, split: Split) -> str:
         """SHA-256 over names, counts and bytes of the shards."""
-        rows = [f"{shard.name} {shard.images} {shard.size}" for shard in self.shards(split)]
-        return digest(self.name, split, "\n".join(rows))
+        rows = self.table() if split == "train" else ()
+        return digest(self.name, split, "\n".join(f"{r.name} {r.images} {r.size}" for r in rows))
 
     def problem(self) -> str | None:
         """One line: what is missing or wrong, the expected tree, and the command to fetch it."""
-        return (wrong := self._wrong()) and (
-            f"source '{self.name}' {wrong}; expected {self.layout}; to get it: {self.fetch_hint}")
+        if wrong := self._wrong():
+            return (f"source '{self.name}' {wrong}; expected {self.layout}; to get it: "
+                    f"{self.fetch_hint}")
+        return super().problem()
 
     def _wrong(self) -> str | None:
         if not self.root.is_dir():
             return f"finds no folder {self.root}"
         try:
-            shards = self.shards()
+            found = self.table()
         except (OSError, ValueError, tarfile.TarError, zipfile.BadZipFile) as error:
             return f"cannot read {self.root} ({error})"
-        if not shards:
-            return f"finds neither .tar nor .zip nor folders of images in {self.root}"
-        lacking = [shard.name for shard in shards if shard.images < 1]
+        if not found:
+            return (f"finds no .tar, no .zip and no {SIZES} in {self.root}: images in folders are "
+                    f"counted once by {HOW_TO_COUNT.format(self.root)}")
+        lacking = [shard.name for shard in found if shard.images < 1]
         if lacking:
-            return (f"has {len(lacking)} of {len(shards)} shards in {self.root} that are missing, "
+            return (f"has {len(lacking)} of {len(found)} shards in {self.root} that are missing, "
                     f"empty or not counted (first: {lacking[0]}): fetch them again, then count: "
                     f"{HOW_TO_COUNT.format(self.root)}")
         return None
@@ -134,25 +137,29 @@ class YFCC100M(Source):
 
 @functools.lru_cache(maxsize=4)
 def _shards(root: Path) -> tuple[Shard, ...]:
-    """Shards of the first kind found: tar, zip, folders. Counts from sizes.json or zip tables."""
+    """What sizes.json names; without it the tars, else the zips, in the folder and one below."""
     counted = _sizes(root)
-    for suffix in (".tar", ".zip"):
-        found = {str(path.relative_to(root)): path for path in root.rglob(f"*{suffix}")}
-        names = sorted({*found, *(name for name in counted if name.endswith(suffix))})
-        if names:
-            with ThreadPoolExecutor(16) as threads:
-                return tuple(threads.map(_shard, names, map(found.get, names),
-                                         map(counted.get, names)))
-    return tuple(Shard(name, images, 0) for name, images in sorted(counted.items()))
+    if counted:
+        names = sorted(counted)
+        paths = [root / name for name in names]
+    else:  # tar and zip beside each other are two copies: the first kind counts
+        folders = [root, *(root / name for name in subfolders(root)[:SEARCHED])]
+        paths = next((found for suffix in SUFFIXES
+                      if (found := sorted(p for f in folders for p in f.glob(f"*{suffix}")))), [])
+        names = [str(path.relative_to(root)) for path in paths]
+    with ThreadPoolExecutor(16) as threads:
+        return tuple(threads.map(_shard, names, paths, map(counted.get, names)))
 
 
-def _shard(name: str, path: Path | None, images: int | None) -> Shard:
-    """A shard with its count: given, or read from a zip's table; -1 where nobody knows."""
-    if path is None:
+def _shard(name: str, path: Path, images: int | None) -> Shard:
+    """A shard with its count: given, or read from a zip's table; -1 where it is not known."""
+    try:
+        size = 0 if path.is_dir() else path.stat().st_size
+    except FileNotFoundError:
         return Shard(name, -1, 0)
     if images is None:
         images = count(path) if path.suffix == ".zip" else _stats(path)
-    return Shard(name, images, path.stat().st_size)
+    return Shard(name, images, size)
 
 
 def _sizes(root: Path) -> dict[str, int]:
@@ -176,14 +183,14 @@ def count(path: Path) -> int:
     """Images of one shard, from the headers of a tar, the table of a zip or a folder's names."""
     if path.is_dir():
         with os.scandir(path) as entries:
-            return sum(_is_image(entry.name) for entry in entries)
+            return sum(is_image(entry.name) for entry in entries)
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
-            return sum(_is_image(name) for name in archive.namelist())
+            return sum(is_image(name) for name in archive.namelist())
     total = 0
     with tarfile.open(path, "r:") as archive:
         while member := archive.next():
-            total += member.isfile() and _is_image(member.name)
+            total += member.isfile() and is_image(member.name)
             archive.members.clear()  # type: ignore[attr-defined]  # it would grow
     return total
 
@@ -197,46 +204,12 @@ def write_sizes(folder: str | Path) -> int:
     paths = sorted([*root.rglob("*.tar"), *root.rglob("*.zip")])
     if not paths:
         paths = sorted(Path(place) for place, _, names in os.walk(root)
-                       if any(map(_is_image, names)))
+                       if any(map(is_image, names)))
     with ThreadPoolExecutor(16) as threads:
         sizes = dict(zip((str(p.relative_to(root)) for p in paths), threads.map(count, paths),
                          strict=True))
     partial = root / f".{SIZES}.{os.getpid()}"
     partial.write_text(json.dumps(sizes, indent=0))
     partial.replace(root / SIZES)
+    _shards.cache_clear()
     return sum(sizes.values())
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(IMAGES) and not name.rpartition("/")[2].startswith(".")
-
-
-def read_tar(path: Path) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of every image of a tar, in its order; nothing is kept."""
-    with tarfile.open(path, "r:") as archive:
-        while member := archive.next():
-            if member.isfile() and _is_image(member.name):
-                stream = archive.extractfile(member)
-                assert stream is not None, member.name
-                yield member.name, stream.read()
-            archive.members.clear()  # type: ignore[attr-defined]  # it would grow
-
-
-def read_zip(path: Path) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of every image of a zip, in the order of its table."""
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if _is_image(name):
-                yield name, archive.read(name)
-
-
-def read_folder(path: Path) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of every image in a folder, by name."""
-    with os.scandir(path) as entries:
-        names = sorted(entry.name for entry in entries if _is_image(entry.name))
-    for name in names:
-        yield name, (path / name).read_bytes()
-
-
-def _reader(path: Path) -> Callable[[Path], Iterator[tuple[str, bytes]]]:
-    return {".tar": read_tar, ".zip": read_zip}.get(path.suffix, read_folder)
