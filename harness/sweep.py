@@ -88,6 +88,8 @@ def _sweep(study: Any, settings: dict[str, Any], command: str) -> int:
     manifest.write(plan, command, {})
     _fetch(study)
     settings = {**settings, "store": str(root.resolve()), "data_paths": _paths(study, plan),
+                "packs": str(Path(study.config["data"]["cache"] or
+                                  study.results / "packs").expanduser().resolve()),
                 "provenance": provenance(command)}
     if settings["name"] != "inline" and plan.todo:
         return _detached(plan, store, settings, command)

@@ -46,7 +46,8 @@ WORKERS_NEED = ("store", "threads", "device", "checkpoint_seconds", "data_paths"
 
 def for_workers(chosen: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
     """What worker processes need of the settings, as JSON values."""
-    return {**{name: chosen[name] for name in WORKERS_NEED}, **changes}
+    return {**{name: chosen[name] for name in WORKERS_NEED}, "packs": chosen.get("packs"),
+            **changes}
 
 
 def _workers(name: str, launcher: Mapping[str, Any], devices: list[str], threads: int) -> int:
