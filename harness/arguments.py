@@ -44,11 +44,26 @@ def studies(results: Path) -> list[str]:
     return sorted(path.parent.name for path in results.glob("*/study.json"))
 
 
+def named(options: Mapping[str, str], door: str) -> str:
+    """The study that grid=NAME or table=NAME names, "" for none of them.
+
+    Raises UserError where both are given or no table has that name.
+    """
+    if not options["table"]:
+        return options["grid"]
+    if options["grid"]:
+        raise UserError(f"{door}: grid and table are both given; name one of them")
+    from .table_study import select, study_name
+
+    select(options["table"])
+    return study_name(options["table"])
+
+
 def find(results: Path, grid: str, scale: str) -> Path:
     """The folder of a study; UserError lists the studies that exist."""
     found = studies(results)
     if not grid:
-        raise UserError(f"no grid is named; write grid=NAME (in {results}: "
+        raise UserError(f"no grid is named; write grid=NAME or table=NAME (in {results}: "
                         f"{', '.join(found) or 'no study yet'})")
     name = f"{grid}-{scale}"
     if name not in found:

@@ -1,6 +1,7 @@
 """`python -m harness.report grid=NAME`: tables, figures and one HTML page, from records alone.
 
     grid=NAME        the grid to report on
+    table=NAME       instead of a grid, a published table (dnc/table3), a paper (dnc), or all
     scale=NAME       its scale (default: laptop)
     results=DIR      the store's root (default: results)
     format=NAME      how tables are printed: terminal, markdown, latex or csv (default: terminal)
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.measured import Measured
+    from harness.paper_results import PaperResult
     from harness.tables import Footnote, Table
 
-DEFAULTS = {"grid": "", "scale": "laptop", "results": arguments.RESULTS, "format": "terminal",
-            "figures": "true"}
+DEFAULTS = {"grid": "", "table": "", "scale": "laptop", "results": arguments.RESULTS,
+            "format": "terminal", "figures": "true"}
 FORMATS = ("terminal", "markdown", "latex", "csv")
 
 
@@ -38,7 +40,8 @@ def main(argv: list[str]) -> int:
         return 0
     options = parse(argv)
     figures = arguments.boolean("figures", options["figures"], "harness.report")
-    folder = arguments.find(Path(options["results"]), options["grid"], options["scale"])
+    folder = arguments.find(Path(options["results"]), arguments.named(options, "harness.report"),
+                            options["scale"])
     from rich.console import Console
 
     written = write_report(folder, Console(highlight=False), figures=figures,
@@ -66,19 +69,21 @@ def write_report(folder: Path, console: Console | None = None, *, figures: bool 
 
     from harness.html import page
     from harness.measured import read
+    from harness.paper_results import paper_results
     from harness.tables import build_tables
 
     if not (folder / "records.parquet").exists():
         _collect(folder)
     measured = read(folder)
-    tables = build_tables(measured)
-    _show(measured, tables, console or Console(highlight=False), style)
+    papers = paper_results(measured)
+    tables = [] if papers else build_tables(measured)
+    _show(measured, tables, papers, console or Console(highlight=False), style)
     drawings = {}
-    if figures:
+    if figures and tables:
         from harness.figures import draw_all
 
         drawings = draw_all(measured, tables)
-    files = table_files(tables) | drawings
+    files = table_files(tables) | paper_files(papers) | drawings
     files["report.html"] = page(measured, tables, drawings).encode()
     return write_all(folder, files)
 
@@ -88,10 +93,13 @@ def show_report(folder: Path) -> None:
     from rich.console import Console
 
     from harness.measured import read
+    from harness.paper_results import paper_results
     from harness.tables import build_tables
 
     measured = read(folder)
-    _show(measured, build_tables(measured), Console(highlight=False), "terminal")
+    papers = paper_results(measured)
+    _show(measured, [] if papers else build_tables(measured), papers, Console(highlight=False),
+          "terminal")
 
 
 def _collect(folder: Path) -> None:
@@ -100,9 +108,11 @@ def _collect(folder: Path) -> None:
     collect(folder)
 
 
-def _show(measured: Measured, tables: list[Table], console: Console, style: str) -> None:
+def _show(measured: Measured, tables: list[Table], papers: list[PaperResult], console: Console,
+          style: str) -> None:
     from harness.table_formats import WRITERS, terminal
 
+    _show_papers(papers, console, style)
     headline = [t for t in tables if (t.evaluation, t.metric) == measured.study.headline]
     said: tuple[Footnote, ...] = ()
     for table in headline:
@@ -115,6 +125,27 @@ def _show(measured: Measured, tables: list[Table], console: Console, style: str)
     if style == "terminal":
         for note in measured.notes:
             console.print(f"note: {note}", style="yellow", markup=False)
+
+
+def _show_papers(papers: list[PaperResult], console: Console, style: str) -> None:
+    """Published tables of which anything was asked; the others are in the files."""
+    from harness import paper_layout
+
+    for paper in papers:
+        if style != "terminal":
+            console.out(paper_layout.WRITERS[style][1](paper), end="", highlight=False)
+        elif any("reason" not in result.told for result in paper.results.values()):
+            console.print(paper_layout.terminal(paper, console.width), "", crop=False)
+    if papers and style == "terminal":
+        console.print(paper_layout.summary(papers), style="bold", markup=False)
+
+
+def paper_files(papers: list[PaperResult]) -> dict[str, bytes]:
+    """Relative path -> content of every published table in every format."""
+    from harness.paper_layout import WRITERS, file_name
+
+    return {f"tables/{file_name(paper.table.id)}{suffix}": write(paper).encode()
+            for paper in papers for suffix, write in WRITERS.values()}
 
 
 def table_files(tables: list[Table]) -> dict[str, bytes]:

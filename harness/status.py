@@ -6,6 +6,7 @@
     python -m harness.status grid=curation_gap cell=simclr,uncurated,0
 
     grid=NAME     the grid; without it, every study of the store in one line each
+    table=NAME    instead of a grid, a published table (dnc/table3), a paper (dnc), or all
     scale=NAME    its scale (default laptop)
     results=DIR   the root of everything that is written (default results)
     watch=true    again every few seconds, until nothing runs and nothing waits
@@ -23,12 +24,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .arguments import RESULTS, boolean, find, parse, studies, wants_help
+from .arguments import RESULTS, boolean, find, named, parse, studies, wants_help
 from .errors import UserError, door
 from .launch.states import NAMES, State, look
 from .store import KINDS, Store, read_json
 
-DEFAULTS = {"grid": "", "scale": "laptop", "results": RESULTS, "watch": "false", "cell": ""}
+DEFAULTS = {"grid": "", "table": "", "scale": "laptop", "results": RESULTS, "watch": "false",
+            "cell": ""}
 WATCH_SECONDS = 5.0
 # More lines than this of one sort are counted, not printed.
 SHOWN = 20
@@ -42,9 +44,9 @@ def main(arguments: list[str]) -> int:
         return 0
     options = parse(arguments, DEFAULTS, "harness.status")
     results = Path(options["results"]).expanduser()
-    if not options["grid"]:
+    if not (study := named(options, "harness.status")):
         return _all(results)
-    folder = find(results, options["grid"], options["scale"])
+    folder = find(results, study, options["scale"])
     watch = boolean("watch", options["watch"], "harness.status")
     while True:
         view = View(folder)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.html.markup import join, tag, text
+from harness.html.papers import papers
 from harness.html.sections import SECTIONS, Content
 from harness.measured import Measured
 from harness.palette import METHODS, OTHERS, REFERENCES, lighter
@@ -27,7 +28,9 @@ def page(measured: Measured, tables: Sequence[Table], drawings: Mapping[str, byt
     """
     study = measured.study
     content = Content(measured, tuple(tables), drawings)
-    sections = [section for make in SECTIONS if (section := make(content))]
+    # overview first, then the papers' tables of a study that has some
+    makers = (SECTIONS[0], papers, *SECTIONS[1:])
+    sections = [section for make in makers if (section := make(content))]
     links = join(tag("li", tag("a", text(s.title), href=f"#{s.id}")) for s in sections)
     body = join([
         tag("a", text("Skip to the content"), cls="skip", href="#content"),

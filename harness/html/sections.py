@@ -72,8 +72,12 @@ class Content:
 
     def runs_of(self, cell: Cell) -> str:
         """"run:value run:value ..." for the button of a cell; shares in percent."""
+        return self.runs_at(cell.rows, cell.estimate.scale)
+
+    def runs_at(self, rows: Sequence[int], scale: float) -> str:
+        """The same for places in the records; `scale` is what a value is printed times."""
         runs, values = self._runs[0], self._values
-        return " ".join(f"{runs[row]}:{cell.estimate.scale * values[row]:.2f}" for row in cell.rows)
+        return " ".join(f"{runs[row]}:{scale * values[row]:.2f}" for row in rows)
 
     @cached_property
     def _values(self) -> list[float]:
@@ -142,8 +146,10 @@ def _folded(title: str, inner: str) -> str:
     return tag("details", tag("summary", text(title)) + inner)
 
 
-def results(content: Content) -> Section:
+def results(content: Content) -> Section | None:
     """The headline tables open, the others folded by evaluation and metric."""
+    if not content.tables:
+        return None
     headline = content.measured.study.headline
     parts = [tag("p", text("Choose a cell to see the runs behind it."), cls="hint")]
     others: dict[str, list[str]] = {}
