@@ -60,7 +60,8 @@ def _network(own: dict[str, str], rest: list[str]) -> list[str]:
     groups = [a for a in rest if a.split("=", 1)[0] in configuration.GROUPS]
     scale = configuration.compose(["grid=evaluations", *groups])["scale"]["backbone"]
     stem = [f"scale.backbone.stem={own['stem']}"] if "stem" in own else []
-    return [*(f"~scale.backbone.{option}" for option in scale if option != "name"),
+    return [*(f"~scale.backbone.{option}={value}" for option, value in scale.items()
+              if option != "name"),
             f"scale.backbone.name={own['backbone']}", *stem]
 
 

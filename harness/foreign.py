@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import pickle
 import zipfile
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -129,5 +128,5 @@ def _shape(tensor: Tensor) -> str:
 
 
 def _few(names: Mapping[str, Any]) -> str:
-    counts = Counter(list(names)[:SHOWN])
-    return ", ".join(counts) + (", ..." if len(names) > SHOWN else "")
+    plain = [name for name in names if not name.endswith(OPTIONAL)]
+    return ", ".join(plain[:SHOWN]) + (", ..." if len(plain) > SHOWN else "")

@@ -214,7 +214,8 @@ class _Builder:
         training = self.study.training
         params: dict[str, Any] = {
             "evaluation": asked.evaluation.name, "revision": asked.evaluation.revision,
-            "options": asked.evaluation.keyed(asked.options), "threads": training["threads"]}
+            "options": asked.evaluation.keyed(asked.options), "threads": training["threads"],
+            **asked.facts}
         if asked.metric != "top1":
             params["metric"] = asked.metric
         if asked.layer != "pooled":

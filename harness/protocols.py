@@ -7,10 +7,10 @@ an entry of `targets` or a source, and without one the study's own labelled imag
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from datasets import SOURCES
+from datasets import SOURCES, lists, open_source
 from datasets.dense import READERS
 from methods.options import resolve
 
@@ -29,7 +29,8 @@ TARGET_FIELDS = ("source", "path", "image_size", "size", "options", "controls", 
 class Protocol:
     """One evaluation of a study: what is measured, how, on which layer and on which images.
 
-    data: the specification of the labelled images; metric: the data set's own.
+    data: the specification of the labelled images; metric: the data set's own; facts: what the key
+    has to cover beside the options (the content of a list of images).
     """
 
     id: str
@@ -40,6 +41,7 @@ class Protocol:
     target: str = ""
     label: str = ""
     metric: str = "top1"
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -77,7 +79,7 @@ def protocol(config: Mapping[str, Any], name: str, labelled: Mapping[str, Any],
     _check_dense(name, known_one, str(data.get("source")), problems)
     return Protocol(name, known_one, variant["options"], variant["layer"], data, target,
                     variant["label"] + (f" on {label}" if label else ""),
-                    metric)
+                    metric, _list(variant["options"], data, name, problems))
 
 
 def _check_dense(name: str, asked: Evaluation, source: str, problems: list[str]) -> None:
@@ -143,6 +145,21 @@ def _options(config: Mapping[str, Any], base: str, evaluation: str, given: Any,
         problems.extend(resolve(schema_, checked, where)[1])
         values = merged(values, checked)
     return resolve(schema_, values, f"evaluation '{base}'")[0]
+
+
+def _list(options: Mapping[str, Any], data: Mapping[str, Any], name: str,
+          problems: list[str]) -> dict[str, str]:
+    """The content of the list of images that an option `file` names."""
+    if not options.get("file"):
+        return {}
+    try:
+        source = open_source({key: data.get(key)
+                              for key in ("source", "path", "image_size", "options")})
+        path = lists.find(str(options["file"]), source.folder())
+        return {"list": lists.read(path, str(options.get("key", ""))).digest}
+    except (ValueError, FileNotFoundError) as error:
+        problems.append(f"evaluation '{name}': {error}")
+        return {}
 
 
 def _target(config: Mapping[str, Any], name: str, labelled: Mapping[str, Any],
