@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -46,6 +46,42 @@ def build(resolved: Mapping[str, Any], split: Split, path: str | Path | None = N
         return source.stream(split, resolved["size"] if split == "train" else None)
     opened = _open(resolved, source, packs)
     chosen = _chosen(opened, source, resolved, split)
+    return _made(opened, source, resolved, split, chosen, packs, foreign_path)
+
+
+class Sample(NamedTuple):
+    """Some images of a split, and of all of them: how many, how many distinct, labels (-1 none)."""
+
+    images: Images
+    chosen: Selection
+    total: int
+    distinct: int
+    labels: NDArray[np.int64]
+
+
+def sample(resolved: Mapping[str, Any], split: Split, limit: int, path: str | Path | None = None,
+           packs: str | Path | None = None, *,
+           foreign_path: str | Path | None = None) -> Sample:
+    """At most `limit` images of what `build` returns, a fixed random choice in the same order.
+
+    Decodes no others. Raises as `build`; a source that is `huge` cannot be sampled.
+    """
+    source = open_source({key: resolved[key] for key in RESOLVED}, path)
+    opened = _open(resolved, source, packs)
+    every = _chosen(opened, source, resolved, split)
+    pool = opened.pool(split)
+    own = every.index[every.index < len(pool)]
+    labels = np.full(len(every), -1)
+    labels[:len(own)] = pool.labels[own]
+    at = np.sort(np.random.default_rng(0).permutation(len(every))[:limit])
+    chosen = every.at(at)
+    return Sample(_made(opened, source, resolved, split, chosen, packs, foreign_path), chosen,
+                  len(every), len(np.unique(every.index)), labels)
+
+
+def _made(opened: Source | packing.Pack, source: Source, resolved: Mapping[str, Any], split: Split,
+          chosen: Selection, packs: str | Path | None, foreign_path: str | Path | None) -> Images:
+    """The chosen images, with the halves of others and after them those of another source."""
     size = len(opened.pool(split))
     other = foreign(resolved) if split == "train" else None
     if other is None and chosen.partner is None:
@@ -102,7 +138,7 @@ def _chosen(listed: Source | packing.Pack, source: Source, resolved: Mapping[str
         return _plain(np.arange(len(pool)))
     return apply(pool, resolved["controls"], resolved["size"], int(resolved["seed"]),
                  known(source, listed.names(split) if "index_list" in resolved["controls"]
-                       else None))
+                       else None, listed.class_names))
 
 
 def _packed(pack: packing.Pack, source: Source, split: Split, chosen: Selection,

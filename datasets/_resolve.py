@@ -60,7 +60,8 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
         "source": source.name, "image_size": source.side(), "size": size, "seed": seed,
         "controls": controls, "options": _lasting_options(source), "images": images,
         "class_counts": counts, "classes": len(source.class_names)}
-    if lacking := images - (sum(counts) if source.labelled else 0):
+    lacking = images - (sum(counts) if source.labelled else 0)
+    if lacking and not source.multilabel:
         resolved["unlabelled"] = lacking
     return {**resolved, "fingerprint": fingerprint(source, resolved)}
 
@@ -253,9 +254,10 @@ def _head(source: Streamed, controls: Mapping[str, Any], size: int | None,
     return source.first("train", size).tolist(), size
 
 
-def known(source: Source, names: Sequence[str] | None) -> Known:
+def known(source: Source, names: Sequence[str] | None,
+          class_names: tuple[str, ...] | None = None) -> Known:
     """What controls may know of a source; names: class/file of each image of its pool."""
-    return Known(names, source.folder(), source.class_names, source.coarse_names())
+    return Known(names, source.folder(), class_names or source.class_names, source.coarse_names())
 
 
 def describe(name: str) -> dict[str, Any]:

@@ -88,10 +88,19 @@ def find(cache: Path, resolved: Mapping[str, Any], source: Source) -> Pack | Non
     """
     for path in sorted(cache.glob(f"{source.name}-*/{HEADER}")):
         header = _header(path)
-        if header["version"] == VERSION and header["side"] == source.side() and fingerprint(
+        made_so = {name: header[name] for name in ("version", "revision", "side", "options")}
+        if made_so == _made_so(source) and fingerprint(
                 source, resolved, header["content"]) == resolved["fingerprint"]:
             return Pack(path.parent, header)
     return None
+
+
+def _made_so(source: Source) -> dict[str, Any]:
+    """What decides, beside the content, what a pack of the source holds; JSON values."""
+    options = {name: getattr(source, name) for name in sorted(source.options())
+               if name not in source.transport}
+    return {"version": VERSION, "revision": source.revision, "side": source.side(),
+            "options": options}
 
 
 def pack(resolved: Mapping[str, Any], cache: Path, path: str | Path | None = None,
@@ -109,10 +118,7 @@ def pack(resolved: Mapping[str, Any], cache: Path, path: str | Path | None = Non
     if problem := source.problem():
         raise FileNotFoundError(problem)
     content = [source.fingerprint(split) for split in SPLITS]
-    options = {name: getattr(source, name) for name in sorted(source.options())
-               if name not in source.transport}
-    identity = digest(VERSION, source.name, source.revision, source.side(),
-                      json.dumps(options, sort_keys=True), *content)
+    identity = digest(source.name, json.dumps(_made_so(source), sort_keys=True), *content)
     folder = cache / f"{source.name}-{identity[:16]}"
     partial = cache / f".{folder.name}.partial"
     partial.mkdir(parents=True, exist_ok=True)
@@ -121,8 +127,7 @@ def pack(resolved: Mapping[str, Any], cache: Path, path: str | Path | None = Non
         pools = {split: source.pool(split) for split in SPLITS}
         for split in SPLITS:
             _pack_split(source, split, pools[split], partial, progress)
-        header = {"version": VERSION, "source": source.name, "revision": source.revision,
-                  "side": source.side(), "options": options, "content": content,
+        header = {**_made_so(source), "source": source.name, "content": content,
                   "identity": identity, "class_names": list(source.class_names),
                   "images": {split: len(pool) for split, pool in pools.items()},
                   "decoder": _decoder(source), "skipped": skipped_of(source)}
@@ -236,7 +241,10 @@ def _room(source: Source, partial: Path) -> None:
 def _header(path: Path) -> dict[str, Any]:
     try:
         header: dict[str, Any] = json.loads(path.read_text())
-        return {**header, "content": list(header["content"]), "version": header["version"]}
+        missing = {"version", "revision", "side", "options", "content"} - set(header)
+        if missing:
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+        return header
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DatasetError([f"{path} cannot be read ({error}): delete its folder and pack "
                             "again"]) from None

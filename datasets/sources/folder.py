@@ -119,6 +119,15 @@ class Folder(HeldOut):
                                       for path in foreign], len(listing.files))
         return None
 
+    def skipped(self) -> list[str]:
+        """The files that on_corrupt=skip leaves out, each with its cause. Decodes all."""
+        if self.on_corrupt != "skip":
+            return []
+        assert self.image_size is not None, "checked by problem()"
+        return [f"{listing.files[number].relative_to(self.root)} ({cause})"
+                for listing in map(self._listing, self.parts())
+                for number, cause in sorted(_decode(listing, self.image_size)[1].items())]
+
     def _listing(self, part: str) -> Listing:
         folder = _folder(self.root, part)
         assert folder is not None, part
