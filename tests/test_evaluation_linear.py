@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import evaluation_fixtures as fixtures
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from harness.evaluation import linear
+from harness.evaluation import evaluation, linear
 from harness.evaluation.splits import TrainSplit
 
 PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
@@ -62,3 +64,39 @@ def test_penalties_are_log_spaced_strongest_first() -> None:
     assert values[22] == pytest.approx(10**-0.5)
     with pytest.raises(ValueError, match="l2_min=1.0 is above l2_max=0.1"):
         linear.penalties(linear.Config(l2_min=1.0, l2_max=0.1))
+
+
+def test_reading_blocks_finds_the_same_minimum(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = TrainSplit(*fixtures.gaussian(300, 20, 4, seed=0, noise=2.0))
+    whole = list(linear.path(train, PENALTIES, 4))
+    monkeypatch.setattr(linear, "RESIDENT", 100)
+    monkeypatch.setattr(linear, "ROWS", 37)
+    blocks = list(linear.path(train, PENALTIES, 4))
+    assert len(blocks) == len(PENALTIES)
+    for found, reference in zip(blocks, whole, strict=True):
+        assert _gap(train, found) < 1e-6
+        assert torch.equal(found.predict(train.features), reference.predict(train.features))
+
+
+def test_classes_of_several_a_picture_are_regressions_of_their_own() -> None:
+    features, labels = fixtures.gaussian(200, 8, 3, seed=0, noise=2.0)
+    several = 2 * torch.nn.functional.one_hot(labels, 3) - 1
+    several[:20, 1] = 0  # not judged
+    (found,) = linear.path(TrainSplit(features, several), [1e-2], 3)
+    x = linear.standardise(features, found.mean, found.scale)
+    for c in range(3):
+        judged = several[:, c] != 0
+        reference = LogisticRegression(C=1 / (200 * 1e-2), tol=1e-9, max_iter=5000)
+        reference.fit(x[judged].numpy(), several[judged, c].numpy())
+        torch.testing.assert_close(found.weight[:, c], torch.from_numpy(reference.coef_[0]),
+                                   rtol=2e-3, atol=2e-3)
+
+
+def test_training_again_on_both_splits_is_an_option_that_leaves_old_keys() -> None:
+    config = linear.Config(l2_count=3)
+    once = linear.linear(fixtures.problem(noise=3.0), config, None)
+    again = linear.linear(fixtures.problem(noise=3.0), replace(config, retrain=True), None)
+    assert once["selected"] == again["selected"] and once["per_class"] != again["per_class"]
+    known = evaluation("linear")
+    assert "retrain" not in known.keyed(vars(config))
+    assert known.keyed(vars(replace(config, retrain=True)))["retrain"] is True
