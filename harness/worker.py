@@ -196,6 +196,9 @@ def main() -> None:
             worker.do(task)
     except BrokenPipeError:
         pass
+    sys.stderr.flush()
+    # everything is on disk, and taking torch apart costs seconds on a busy node
+    os._exit(0)
 
 
 class _Tasks:

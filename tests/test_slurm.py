@@ -53,7 +53,7 @@ def test_a_detached_grid_ends_with_the_same_bytes(cluster: Cluster, inline: dict
     asked = cluster.run(tmp_path)
     assert asked.returncode == 0, asked.stderr
     submitted = time.monotonic() - begun
-    for word in ("submitted: 13 stages as 7 jobs in 3 arrays", "logs:", "watch:", "cancel:"):
+    for word in ("submitted: 11 stages as 6 jobs in 3 arrays", "logs:", "watch:", "cancel:"):
         assert word in asked.stdout, asked.stdout
     # the same again, while the jobs run: nothing is submitted twice
     again = cluster.run(tmp_path)
@@ -74,7 +74,7 @@ def test_a_detached_grid_ends_with_the_same_bytes(cluster: Cluster, inline: dict
     record = json.loads((folders[0] / "record.json").read_text())
     assert (tmp_path / "code" / record["snapshot"] / "harness" / "sweep.py").is_file()
     status = cluster.run(tmp_path, base=TINY[:2], module="harness.status")
-    assert "13 of 13 stages done" in status.stdout and status.returncode == 0
+    assert "11 of 11 stages done" in status.stdout and status.returncode == 0
 
 
 def test_packed_stages_share_an_allocation(cluster: Cluster, inline: dict[str, str],
@@ -84,13 +84,13 @@ def test_packed_stages_share_an_allocation(cluster: Cluster, inline: dict[str, s
     assert "as 3 jobs in 3 arrays" in done.stdout and "report: " in done.stdout
     assert contents(tmp_path) == inline
     logs = list((tmp_path / "store" / "logs").glob("*.log"))
-    assert len(logs) == 13 and all(log.read_text().startswith("--- ") for log in logs)
+    assert len(logs) == 11 and all(log.read_text().startswith("--- ") for log in logs)
 
 
 def test_what_waits_is_shown_and_cancelled(cluster: Cluster, tmp_path: Path) -> None:
     held = cluster.run(tmp_path, "launcher.slurm.hold=true", "launcher.max_running=2")
     assert held.returncode == 0, held.stderr
-    assert len(cluster.jobs()) == 8  # with the one that reports
+    assert len(cluster.jobs()) == 7  # with the one that reports
     study = TINY[:2]
     status = cluster.run(tmp_path, base=study, module="harness.status")
     assert "queued: " in status.stdout and "JobHeldUser" in status.stdout
@@ -99,7 +99,7 @@ def test_what_waits_is_shown_and_cancelled(cluster: Cluster, tmp_path: Path) -> 
     wrong = cluster.run(tmp_path, "cell=dnc", base=study, module="harness.status")
     assert wrong.returncode == 2 and "cell=random_init,curated,0" in wrong.stderr
     cancelled = cluster.run(tmp_path, base=study, module="harness.cancel")
-    assert "cancelled: 8 jobs (0 ran, 8 waited)" in cancelled.stdout, cancelled.stderr
+    assert "cancelled: 7 jobs (0 ran, 7 waited)" in cancelled.stdout, cancelled.stderr
     until_idle(cluster)
     status = cluster.run(tmp_path, base=study, module="harness.status")
     assert "missing" in status.stdout and "lost" not in status.stdout
@@ -127,7 +127,7 @@ def test_what_cannot_be_submitted_is_one_line(cluster: Cluster, tmp_path: Path) 
         cluster.script("start-ctld")
     assert down.returncode == 1 and "Traceback" not in down.stderr
     assert "controller" in down.stderr and down.stderr.count("\n") == 1
-    assert "0 of 13 stages done" in status.stdout
+    assert "0 of 11 stages done" in status.stdout
     bare = sweep(tmp_path, "launcher=slurm", base=TINY) if not os.environ.get("SLURM_CONF") else \
         None
     assert bare is None or bare.returncode in (1, 2)

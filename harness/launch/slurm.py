@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,7 @@ def submit(submission: Submission, arrays: Sequence[Sequence[Job]],
     """
     roots: dict[int, str] = {}
     for number, members in enumerate(arrays):
-        after = sorted({i for n in members[0].after for i in [submission.ids[n]]}
-                       | members[0].after_ids)
+        after = sorted({roots[n] for n in members[0].after} | members[0].after_ids)
         name = f"{submission.name}-{number}"
         executor = _executor(submission, launcher, snapshot, name, after, members[0])
         tasks = [Allocation(str(submission.folder), job.number) for job in members]
@@ -53,7 +54,8 @@ def _submit(submission: Submission, number: int | None, name: str, executor: Any
 
     submission.note(array=number, name=name)
     try:
-        ids = [job.job_id for job in executor.submit_array(list(tasks))]
+        with redirect_stderr(io.StringIO()):  # sbatch's words are in the error as well
+            ids = [job.job_id for job in executor.submit_array(list(tasks))]
     except (FailedJobError, OSError) as error:
         said = batch.words(str(error))
         submission.note(array=number, refused=said)
