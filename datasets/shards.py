@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "shards.json"
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-ROUNDS = 4  # of the permutation: enough that it passes for random
+ROUNDS = 8  # of the permutation; with 4, neighbours stay together 1.25 times too often at n = 64
 
 
 class Sample(NamedTuple):
