@@ -3,7 +3,8 @@
 At the scale `paper` a fill is taken as published. Any other scale has a twin of the table: data
 sets become the scale's roles, the largest budget of the table becomes the scale's epochs and the
 others keep their ratio to it, learning rates keep their ratio to the recipe's, and sizes (of heads,
-queues, groups, ...) are the scale's where it has its own and a method's rows on the same data agree.
+queues, groups, ...) are the scale's where it has its own and a method's rows on one data set agree;
+frozen networks are scored by `linear`, whatever linear protocol the paper has.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from datasets import SOURCES
 from methods.registry import MethodSpec
 
 from .config import merged
@@ -26,6 +28,8 @@ PAPER = "paper"
 # Options that are sizes: cut to a scale's images unless they are what the table is about.
 SIZES = ("hidden_dim", "output_dim", "queue_size", "prototypes", "groups", "k", "support_size",
          "top_k", "memory_multiplier", "negatives")
+# What a twin does for every linear evaluation of a frozen network: minutes less on a CPU.
+FROZEN = "linear"
 Fill = Mapping[str, Any]
 
 
@@ -106,11 +110,16 @@ class Scale:
         evaluation = str(given.get("evaluation", base))
         if evaluation not in evaluations():
             raise UserError(f"the evaluation is not here: {evaluation}")
+        if (metric := str(fill["metric"])) not in (
+                found := evaluations()[evaluation].returns(_own_metric(str(fill["target"])))):
+            raise UserError(f"'{evaluation}' has no metric {metric}: {', '.join(found)}")
         layer = options.pop("layer", None)
         if not options and layer is None:
             return base
         told = {**options, **({"layer": layer} if layer else {})}
         name = "_".join([base, *(f"{k}{_plain(v)}" for k, v in told.items())])
+        if not name.replace("_", "").replace(".", "").isalnum() or len(name) > 40:
+            name = f"{base}_{digest(told)[:6]}"
         self.protocols[name] = merged(
             given, {"evaluation": evaluation, "options": options,
                     "label": f"{base} " + " ".join(f"{k} {_plain(v)}" for k, v in told.items())},
@@ -144,8 +153,7 @@ class Published(Scale):
     def condition(self, table: PaperTable, fill: Fill) -> str:
         """The data set, with its image size where that is not the scale's."""
         name, size = self._named(table, fill, str(fill["pretrain"]["dataset"]))
-        if (role := fill["pretrain"]["role"]) not in ("curated", "uncurated"):
-            raise UserError(f"no such part of {name} is here: {role}")
+        role = fill["pretrain"]["role"]
         if name not in self.conditions:
             spec = self._spec(name.split("-")[0], size)
             self.conditions[name] = Condition(name, name, spec, role=str(role))
@@ -212,7 +220,9 @@ class Twin(Scale):
 
     def evaluation(self, table: PaperTable, fill: Fill) -> str:
         """The scale's labelled images for the main data set; another target must be at hand."""
-        name, target = self.protocol(fill), str(fill["target"])
+        frozen = {**fill, "evaluation": FROZEN, "evaluation_options": {}}
+        name = self.protocol(frozen if str(fill["evaluation"]).startswith(FROZEN) else fill)
+        target = str(fill["target"])
         if target in ("imagenet", fill["pretrain"]["dataset"]):
             return name
         given = merged((self.config.get("targets") or {}).get(target))
@@ -267,6 +277,11 @@ def at(config: Mapping[str, Any], specs: Mapping[str, MethodSpec],
     """The collector for the scale of a configuration; `backbone` completes a network's options."""
     kind = Published if config["scale"]["name"] == PAPER else Twin
     return kind(config, specs, backbone)
+
+
+def _own_metric(target: str) -> str:
+    """The metric of the transfer protocol on a data set."""
+    return str(getattr(SOURCES.get(target), "metric", "top1"))
 
 
 def _plain(value: Any) -> str:

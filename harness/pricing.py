@@ -27,6 +27,9 @@ from .study import Study
 # Views that an option adds, and their pixels as a share of a full view's (96 of 224 px a side).
 MORE_VIEWS = {"support_size": 1.0, "local_views": (96 / 224) ** 2, "focal_views": (96 / 224) ** 2}
 TRAINED = 3.0  # forward passes that a training step of one view costs
+# Pixels of an image of a dense evaluation over 224 x 224: COCO's 800 x 1216, crops of 513, 228 x 304.
+PIXELS = {"detection": 800 * 1216 / 224**2, "segmentation": (513 / 224) ** 2,
+          "depth": 228 * 304 / 224**2}
 HEAD_PASSES = 1000  # over the features, by an evaluation that fits a classifier to them
 STATES = 4  # an artifact is the encoder, and the method's whole state at about three of it
 OTHER_BYTES = 50_000  # records, metrics and checksums of a stage
@@ -142,15 +145,19 @@ class _Pricer:
 
     def _evaluate(self, stage: Stage, encoder: Stage) -> tuple[float, float]:
         options, network = stage.params["options"], _network(encoder)
-        if evaluation(stage.params["evaluation"]).takes == "encoder":
+        name = str(stage.params["evaluation"])
+        if evaluation(name).takes == "encoder":
             train, *rest = extent(stage.params["data"])
-            passes = float(options.get("epochs", 0)) * train or (
-                float(options.get("steps", 0)) * float(options.get("batch_size", 0)))
-            return 2.0 * network.multiply_adds * (TRAINED * passes + sum(rest)), 0.0
+            passes = float(options.get("steps") or 0) * float(options.get("batch_size") or 0) or (
+                float(options.get("epochs") or 0) * train * float(options.get("share") or 1))
+            # a frozen network is passed once for all settings, a tuned one is trained with each
+            work = passes if name.startswith("linear") else TRAINED * passes * _settings(options)
+            share = next((p for kind, p in PIXELS.items() if name.startswith(kind)), 1.0)
+            return 2.0 * network.multiply_adds * share * (work + sum(rest)), 0.0
         data = stage.inputs["features"].params["data"]
         train, _, test = extent(data)
         width = 2.0 * network.width * train
-        if stage.params["evaluation"] == "knn":
+        if name.startswith("knn"):
             return width * test, 0.0
         return TRAINED * width * float(data["classes"]) * HEAD_PASSES, 0.0
 
@@ -160,6 +167,11 @@ class _Pricer:
         more = sum(share * float(params["options"].get(name) or 0)
                    for name, share in MORE_VIEWS.items())
         return len(spec.views or ()) + more
+
+
+def _settings(options: Mapping[str, Any]) -> int:
+    """Settings that an evaluation chooses from, each trained."""
+    return max(1, len(options.get("lrs") or ())) * max(1, len(options.get("weight_decays") or ()))
 
 
 def extent(data: Mapping[str, Any]) -> tuple[int, int, int]:

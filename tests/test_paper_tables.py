@@ -93,6 +93,7 @@ def fills() -> Iterator[tuple[str, Any]]:
 
 def test_fills_name_what_exists() -> None:
     methods, known, wrong = discover(), evaluations(), []
+    protocols = yaml.safe_load((ROOT / "harness/conf/sweep.yaml").read_text())["protocols"]
     views = {field.name for field in fields(View)}
     for where, fill in (found := list(fills())):
         if "method" in fill and fill["method"] not in methods:
@@ -100,7 +101,8 @@ def test_fills_name_what_exists() -> None:
         elif "method" in fill:
             wrong += resolve(methods[fill["method"]].options, fill.get("options", {}), where)[1]
         if "evaluation" in fill:
-            known[fill["evaluation"]].configure(fill.get("evaluation_options", {}))
+            name = protocols.get(fill["evaluation"], {}).get("evaluation", fill["evaluation"])
+            known[name].configure(fill.get("evaluation_options", {}))
         wrong += [f"{where}: view {name}" for name in fill.get("views", {}) if name not in views]
         role = fill.get("pretrain", {}).get("role", "curated")
         wrong += [f"{where}: role {role}"] if role not in ROLES else []
@@ -286,7 +288,7 @@ def test_a_cell_by_row_and_column() -> None:
     found = cell(table, "YFCC100M,DnC,4500", "imagenet_top1")
     assert (found.value, found.unit, found.measured_by) == (68.5, "%", "authors")
     assert found == cell(table, 9, "imagenet_top1") and found.fill is not None
-    assert found.fill["method"] == "dnc" and found.fill["evaluation"] == "linear"
+    assert found.fill["method"] == "dnc" and found.fill["evaluation"] == "linear_images"
     for row, column, message in (("DnC", "imagenet_top1", "is 6 rows"), (99, "imagenet_top1", "99"),
                                  ("nothing", "imagenet_top1", "row 'nothing'"),
                                  (0, "places365_top1", "empty in the paper"), (0, "top9", "top9")):
@@ -297,7 +299,7 @@ def test_a_cell_by_row_and_column() -> None:
 def test_the_listing() -> None:
     done = door("harness.list", "tables")
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 42, done.stderr
-    assert "(40 cells, 8 can be filled)" in done.stdout
+    assert "(40 cells, 16 can be filled)" in done.stdout
     done = door("harness.list", "tables", "name=dnc/table3")
     assert re.search(r"YFCC100M +DnC +R-50 +4500 +68\.5 +54\.4", done.stdout), done.stderr
     done = door("harness.list", "tables", "name=dnc/table33")
