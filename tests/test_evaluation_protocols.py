@@ -18,7 +18,8 @@ from harness.study import resolve_study
 
 ONE = ("scale=smoke", "grid.methods=[moclr]", "grid.conditions=[curated]", "grid.seeds=[0]")
 # of linear and kNN, as they were before evaluations had targets: artifacts of then are found
-KEYS = {"linear": "13d645c6adeb2a1e8276cbba551bedc47234f395e22feacf949f7a8b484187c8", "knn": "cd3f72127de992e70b49360e8fdecc4b2766cd062b6e29c210a16fb6bcf0bbc2"}
+KEYS = {"linear": "13d645c6adeb2a1e8276cbba551bedc47234f395e22feacf949f7a8b484187c8",
+        "knn": "cd3f72127de992e70b49360e8fdecc4b2766cd062b6e29c210a16fb6bcf0bbc2"}
 
 
 def plan_of(*arguments: str, grid: str = "curation_gap") -> Plan:
