@@ -155,8 +155,8 @@ def _codes(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> list[dict[str
     """Run-length codes of masks (n, 1, 28, 28) drawn into their boxes; one image's at a time."""
     encode = need("pycocotools.mask").encode
     codes = []
-    for mask, box in zip(masks.split(1), boxes.split(1), strict=True):
-        drawn = paste_masks_in_image(mask, box, size)[0, 0] > 0.5
+    for i in range(len(masks)):
+        drawn = paste_masks_in_image(masks[i:i + 1], boxes[i:i + 1], size)[0, 0] > 0.5
         codes.append(encode(np.asfortranarray(drawn.numpy().astype(np.uint8))))
     return codes
 
