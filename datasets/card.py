@@ -1,46 +1,87 @@
-"""The card of a dataset: what is in it, how skewed, how repetitive, what the test set shares."""
+"""The card of a dataset: what is in it, how skewed, how repetitive, what evaluation sets share."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from datasets._build import build, select
-from datasets.types import SPLITS, Images
+from datasets._build import Sample, sample
+from datasets.copies import BITS, content_keys, hashes, matches, repeats
+from datasets.sources import SOURCES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-NEAR = 0.995  # correlation of 16x16 grey thumbnails above which two images are near duplicates
-THUMB = 16
-BLOCK = 2048  # rows compared at a time: a block of similarities is 16 MB
-LIMIT = 20_000  # images compared pairwise; more are sampled and the card says so
+    from datasets.types import Images, Split
+
+Place = str | Path | None
+REVISION = 1  # of what is on a card and how it is measured
+LIMIT = 20_000  # images looked at in each split; of more, a sample, and the card says so
+MEMORY = 1 << 28  # bytes of pixels looked at in each split
 
 
-def card(resolved: Mapping[str, Any], path: str | Path | None = None, *,
-         limit: int = LIMIT) -> dict[str, Any]:
-    """Everything on the card of a resolved dataset, JSON-able. Builds all three splits."""
-    splits = {split: build(resolved, split, path) for split in SPLITS}
-    train = splits["train"]
-    counts = np.bincount(train.labels, minlength=len(train.class_names))
+class Held(NamedTuple):
+    """An evaluation set: a resolved dataset, the split that is scored, and where it lies."""
+
+    resolved: Mapping[str, Any]
+    split: Split = "test"
+    path: Place = None
+
+
+def card(resolved: Mapping[str, Any], path: Place = None, *, foreign_path: Place = None,
+         held: Mapping[str, Held] | None = None, limit: int = LIMIT) -> dict[str, Any]:
+    """Everything on the card of a resolved dataset, JSON-able.
+
+    held: further evaluation sets, by name, whose overlap with the training images is counted, as
+    it is for the dataset's own validation and test split. limit: images looked at in each split.
+    A source that is only read in order is described by what is declared of it.
+    """
+    if SOURCES[resolved["source"]].huge:
+        return {**_declared(resolved), "images": {"train": int(resolved["images"])}}
+    return of(look(resolved, path, foreign_path=foreign_path, limit=limit), resolved, path,
+              held=held, limit=limit)
+
+
+def look(resolved: Mapping[str, Any], path: Place = None, *, foreign_path: Place = None,
+         split: Split = "train", limit: int = LIMIT) -> Sample:
+    """The images of a split that a card is made from: all, or as many as the limits allow."""
+    side = int(resolved["image_size"] or 224)
+    return sample(resolved, split, max(1, min(limit, MEMORY // (3 * side * side))), path,
+                  foreign_path=foreign_path)
+
+
+def of(train: Sample, resolved: Mapping[str, Any], path: Place = None, *,
+       held: Mapping[str, Held] | None = None, limit: int = LIMIT) -> dict[str, Any]:
+    """The card of training images that `look` has returned; see `card`."""
+    names = train.images.class_names
+    counts = np.bincount(train.labels[train.labels >= 0], minlength=len(names))
+    origin = train.images.origin
+    others = {"validation": Held(resolved, "validation", path),
+              "test": Held(resolved, "test", path), **(held or {})}
+    sets = {name: look(one.resolved, one.path, split=one.split, limit=limit)
+            for name, one in others.items() if not SOURCES[one.resolved["source"]].huge}
     return {
-        "source": resolved["source"], "fingerprint": resolved["fingerprint"],
-        "controls": dict(resolved["controls"]), "seed": resolved["seed"],
-        "image_size": int(train.pixels.shape[1]),
-        "images": {split: len(images) for split, images in splits.items()},
-        "class_counts": dict(zip(train.class_names, counts.tolist(), strict=True)),
+        **_declared(resolved),
+        "images": {"train": train.total, **{name: sets[name].total for name in sets}},
+        "unlabelled": int((train.labels < 0).sum()),
+        "class_counts": dict(zip(names, counts.tolist(), strict=True)),
         "classes_present": int((counts > 0).sum()),
         "gini": gini(counts), "imbalance": imbalance(counts),
-        "origins": len(np.unique(train.origin[train.origin >= 0])),
-        "distinct": {"by_construction": len(np.unique(select(resolved, "train", path).index)),
-                     **distinct(train.pixels, limit)},
-        "overlap": {split: overlap(splits[split], train, limit)
-                    for split in ("validation", "test")},
+        "origins": len(np.unique(origin[origin >= 0])),
+        "distinct": {"by_construction": train.distinct, **distinct(train.images.pixels,
+                                                                   train.total)},
+        "overlap": {name: overlap(one.images, train.images, one.total)
+                    for name, one in sets.items()},
     }
+
+
+def _declared(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    return {"revision": REVISION, "source": resolved["source"],
+            "fingerprint": resolved["fingerprint"], "controls": dict(resolved["controls"]),
+            "seed": resolved["seed"], "image_size": resolved["image_size"]}
 
 
 def gini(counts: NDArray[np.int64]) -> float:
@@ -59,85 +100,22 @@ def imbalance(counts: NDArray[np.int64]) -> float:
     return float(there.max() / there.min()) if len(there) else 1.0
 
 
-def distinct(pixels: NDArray[np.uint8], limit: int = LIMIT) -> dict[str, Any]:
-    """How many images are there without exact, and without near, copies of earlier ones.
+def distinct(pixels: NDArray[np.uint8], total: int | None = None) -> dict[str, Any]:
+    """How many images there are without exact, and without near, copies of earlier ones.
 
-    `effective` scales the near count of the compared images up to all of them. Windows moved by a
-    few pixels do not correlate that highly; `by_construction` on the card counts those.
+    Of the images compared; `effective` scales the near count up to `total`. A sample misses copies,
+    so then it is an upper bound. Windows moved by several pixels are no near copies to the hash;
+    `by_construction` on the card counts those.
     """
-    keys = content_keys(pixels)
-    chosen = _sample(len(pixels), limit)
-    thumbs = thumbnails(pixels[chosen])
-    near = int(np.count_nonzero(~repeats(thumbs)))
-    return {"exact": len(np.unique(keys)), "near": near, "compared": len(chosen),
-            "effective": round(near * len(pixels) / max(len(chosen), 1)), "threshold": NEAR}
+    near = int(np.count_nonzero(~repeats(hashes(pixels))))
+    whole = len(pixels) if total is None else total
+    return {"exact": len(np.unique(content_keys(pixels))), "near": near, "compared": len(pixels),
+            "effective": round(near * whole / max(len(pixels), 1)), "bits": BITS}
 
 
-def overlap(held: Images, train: Images, limit: int = LIMIT) -> dict[str, Any]:
+def overlap(held: Images, train: Images, total: int | None = None) -> dict[str, Any]:
     """How many of the held images are also in `train`: byte for byte, and nearly."""
-    known = set(content_keys(train.pixels).tolist())
-    exact = sum(key in known for key in content_keys(held.pixels).tolist())
-    chosen = _sample(len(train), limit)
-    near = matches(thumbnails(held.pixels), thumbnails(train.pixels[chosen]))
-    return {"exact": exact, "near": int(near.sum()), "images": len(held),
-            "compared_with": len(chosen)}
-
-
-def content_keys(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """64 bits of BLAKE2b of every image's bytes, int64 (N,)."""
-    keys = [hashlib.blake2b(image.tobytes(), digest_size=8).digest()
-            for image in pixels]
-    return np.frombuffer(b"".join(keys), dtype=np.int64)
-
-
-def thumbnails(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Grey 16x16 means with zero mean and unit norm, float32 (N, 256); flat images are all 0.
-
-    The dot product of two rows is the correlation of the two images.
-    """
-    out = np.empty((len(pixels), THUMB * THUMB), dtype=np.float32)
-    rows, columns = (_box(pixels.shape[axis]) for axis in (1, 2))
-    for start in range(0, len(pixels), BLOCK):
-        gray = pixels[start:start + BLOCK].astype(np.float32).mean(axis=3)
-        out[start:start + BLOCK] = (rows @ gray @ columns.T).reshape(-1, THUMB * THUMB)
-    out -= out.mean(axis=1, keepdims=True)
-    norm = np.linalg.norm(out, axis=1, keepdims=True)
-    # below 1e-3 of a grey level only rounding is left
-    return np.where(norm > 1e-3, out / np.maximum(norm, 1e-3), 0).astype(np.float32)
-
-
-def _box(side: int) -> NDArray[np.float32]:
-    """(16, side): averages `side` pixels into 16 equal parts, sharing pixels at the borders."""
-    edges = np.arange(side + 1) * (THUMB / side)
-    low, high = edges[:-1][None, :], edges[1:][None, :]
-    cell = np.arange(THUMB)[:, None]
-    share = np.clip(np.minimum(high, cell + 1) - np.maximum(low, cell), 0, None)
-    return share.astype(np.float32)
-
-
-def matches(held: NDArray[np.float32], known: NDArray[np.float32],
-            threshold: float = NEAR) -> NDArray[np.bool_]:
-    """Whether each row of `held` correlates above the threshold with a row of `known`; (N,)."""
-    found = np.zeros(len(held), dtype=bool)
-    for start in range(0, len(held), BLOCK):
-        rows = slice(start, start + BLOCK)
-        for other in range(0, len(known), BLOCK):
-            found[rows] |= (held[rows] @ known[other:other + BLOCK].T > threshold).any(axis=1)
-    return found
-
-
-def repeats(thumbs: NDArray[np.float32], threshold: float = NEAR) -> NDArray[np.bool_]:
-    """Whether each row correlates above the threshold with an earlier row; bool (N,)."""
-    found = np.zeros(len(thumbs), dtype=bool)
-    for start in range(0, len(thumbs), BLOCK):
-        rows = thumbs[start:start + BLOCK]
-        own = np.tril(rows @ rows.T, k=-1) > threshold
-        found[start:start + BLOCK] = own.any(axis=1) | matches(rows, thumbs[:start], threshold)
-    return found
-
-
-def _sample(n: int, limit: int) -> NDArray[np.int64]:
-    """All positions, or a fixed random `limit` of them, ascending."""
-    if n <= limit:
-        return np.arange(n)
-    return np.sort(np.random.default_rng(0).permutation(n)[:limit])
+    exact = np.isin(content_keys(held.pixels), content_keys(train.pixels))
+    near = matches(hashes(held.pixels), hashes(train.pixels))
+    return {"exact": int(exact.sum()), "near": int(near.sum()), "images": len(held),
+            "of": len(held) if total is None else total, "compared_with": len(train)}

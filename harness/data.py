@@ -5,8 +5,14 @@
     python -m harness.data dataset=npz path=FILE.npz size=2000 diversity.classes=5
     python -m harness.data dataset=folder path=FOLDER image_size=32 options.on_corrupt=skip
 
-Prints the card and draws examples of every class, copies side by side, to a PNG: png=FILE, by
-default <results>/cards/<dataset>-<fingerprint>.png; json=FILE writes the card as well.
+Prints the card and draws examples of every class, near duplicates side by side, and images drawn at
+random, to a PNG: png=FILE, by default <results>/cards/<dataset>-<fingerprint>.png; json=FILE writes
+the card as well. Words after `vs` are a variant of what stands before the first `vs`, and are drawn
+beside it, so that a difference can be seen (name=TEXT is its title):
+
+    python -m harness.data dataset=photos size=380 name=curated vs long_tail.imbalance=50 \\
+        vs correlation.repeats=8 vs mixture.share=0.5 mixture.source=digits png=sheet.png
+
 pack=true decodes the source once, pack=shards writes it as tar files: add -h to either.
 """
 
@@ -22,50 +28,80 @@ from .arguments import RESULTS, wants_help
 from .errors import Failure, Problems, UserError, door, unknown
 
 if TYPE_CHECKING:
-    from PIL import ImageDraw
-
-    from datasets import Images, Selection
+    from .card_picture import Panel
 
 FIELDS = ("dataset", "path", "image_size", "size", "seed")
-OUTPUTS = ("png", "json", "results")
-ROWS, COLUMNS, CELL, LABEL, BAR = 24, 16, 48, 132, 120  # classes, examples, pixels
+OUTPUTS = ("png", "json", "results", "name")
+ROWS = 24  # classes printed from each end of a long list
 
 
 def main(arguments: list[str]) -> int:
-    """Print and draw one card; with pack=..., see data_pack."""
+    """Print and draw one card, or several beside each other; with pack=..., see data_pack."""
     if data_pack.wanted(arguments):
         return data_pack.main(arguments)
     if wants_help(arguments):
         print(__doc__)
         return 0
-    spec, outputs = read(arguments)
-    import datasets
-    from datasets.card import card
+    variants = [read(words) for words in split(arguments)]
+    outputs = {key: value for _, given in variants for key, value in given.items()}
+    panels = [panel(spec, given.get("name")) for spec, given in variants]
+    for shown in panels:
+        for line in lines(shown.card):
+            print(line)
+        print()
+    told: Any = [shown.card for shown in panels]
+    from .card_picture import draw
 
-    path = spec.get("path")
-    try:
-        resolved = datasets.resolve(spec)
-        datasets.prepare(spec)
-        told = card(resolved, path)
-        train = datasets.build(resolved, "train", path)
-        chosen = datasets.select(resolved, "train", path)
-    except datasets.DatasetError as error:
-        raise Problems(error.problems) from None
-    except FileNotFoundError as error:
-        raise UserError(str(error)) from None
-    for line in lines(told):
-        print(line)
-    name = f"{told['source']}-{told['fingerprint'][:12]}.png"
-    picture = Path(outputs.get("png") or Path(outputs.get("results", RESULTS), "cards", name))
+    names = "-".join(card["fingerprint"][:12] for card in told[:4])
+    picture = Path(outputs.get("png") or Path(outputs.get("results", RESULTS), "cards",
+                                              f"{told[0]['source']}-{names}.png"))
     try:
         picture.parent.mkdir(parents=True, exist_ok=True)
-        sheet(train, chosen, picture)
+        picture.write_bytes(draw(panels))
         if "json" in outputs:
+            told = told if len(told) > 1 else told[0]
             Path(outputs["json"]).write_text(json.dumps(told, indent=1) + "\n")
     except (OSError, ValueError) as error:
         raise Failure(f"the card cannot be written: {error}; set png=FILE.png") from None
     print(f"examples: {picture}")
     return 0
+
+
+def split(arguments: list[str]) -> list[list[str]]:
+    """The words of each variant: those before the first `vs`, and with each later group."""
+    groups: list[list[str]] = [[]]
+    for word in arguments:
+        if word == "vs":
+            groups.append([])
+        else:
+            groups[-1].append(word)
+    common = [word for word in groups[0] if not word.startswith("name=")]
+    return [groups[0], *(common + group for group in groups[1:])]
+
+
+def panel(spec: Mapping[str, Any], name: str | None) -> Panel:
+    """The card of a dataset with the images that it was made from."""
+    import datasets
+    from datasets.card import look, of
+
+    from .card_picture import Panel
+
+    path = spec.get("path")
+    beside = (datasets.foreign(spec) or {}).get("path")
+    try:
+        resolved = datasets.resolve(spec)
+        datasets.prepare(spec)
+        if datasets.SOURCES[resolved["source"]].huge:
+            raise UserError(f"source '{resolved['source']}' is only read in order: there is no "
+                            "card of it (python -m harness.list datasets tells what is declared)")
+        sample = look(resolved, path, foreign_path=beside)
+        told = of(sample, resolved, path)
+    except datasets.DatasetError as error:
+        raise Problems(error.problems) from None
+    except FileNotFoundError as error:
+        raise UserError(str(error)) from None
+    return Panel(name or " + ".join(resolved["controls"]).replace("_", " ") or resolved["source"],
+                 told, sample)
 
 
 def read(arguments: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -88,7 +124,8 @@ def read(arguments: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
         elif dot and group == "options":
             spec["options"][name] = _value(value)
         elif dot and group in CONTROLS:
-            spec["controls"].setdefault(group, {})[name] = _value(value)
+            spec["controls"].setdefault(group, {})[name] = (
+                value if name in ("path", "file") else _value(value))
         else:
             known = [*FIELDS, *OUTPUTS, "options.NAME", *(
                 f"{control}.{parameter}" for control, entry in CONTROLS.items()
@@ -111,18 +148,21 @@ def _value(text: str) -> Any:
 
 def lines(card: Mapping[str, Any]) -> Iterator[str]:
     """The card as text, one fact a line, then a bar per class."""
+    from .card_picture import described
+
     images, distinct = card["images"], card["distinct"]
-    controls = ", ".join(f"{name}({', '.join(f'{k}={v}' for k, v in values.items())})"
-                         for name, values in card["controls"].items())
-    yield f"{card['source']}  {controls or 'no control'}  seed {card['seed']}"
+    yield described(card)
     yield f"fingerprint   {card['fingerprint']}"
-    yield (f"images        train {images['train']}, validation {images['validation']}, test "
-           f"{images['test']}; {card['image_size']}x{card['image_size']} pixels")
+    held = ", ".join(f"{name} {count}" for name, count in images.items())
+    yield f"images        {held}; {card['image_size']}x{card['image_size']} pixels"
     yield (f"skew          imbalance {card['imbalance']:.4g}, Gini {card['gini']:.3f}, "
            f"{card['classes_present']} of {len(card['class_counts'])} classes")
-    yield (f"distinct      {distinct['by_construction']} images before copying; "
-           f"{distinct['exact']} differ in bytes, {distinct['effective']} differ at a correlation "
-           f"of {distinct['threshold']} ({distinct['compared']} compared)")
+    yield (f"distinct      {distinct['by_construction']} images before copying; of "
+           f"{distinct['compared']} compared {distinct['exact']} differ in bytes and "
+           f"{distinct['near']} in more than {distinct['bits']} of 64 bits of a perceptual hash: "
+           f"about {distinct['effective']} in all")
+    if card["unlabelled"]:
+        yield f"unlabelled    {card['unlabelled']} images, of another source"
     if card["origins"]:
         yield f"origins       {card['origins']} photographs, tracks or files"
     for split, shared in card["overlap"].items():
@@ -141,34 +181,6 @@ def _bars(counts: Mapping[str, int]) -> Iterator[str]:
             yield f"  ... {len(ordered) - 2 * ROWS} classes more ..."
         if len(ordered) <= 2 * ROWS or position < ROWS or position >= len(ordered) - ROWS:
             yield f"  {name:{width}} {count:7} {'#' * round(40 * count / top)}".rstrip()
-
-
-def sheet(train: Images, chosen: Selection, path: Path) -> None:
-    """Draw examples by class, largest first, near duplicates side by side, with a bar of counts."""
-    import numpy as np
-    from PIL import Image, ImageDraw
-
-    counts = np.bincount(train.labels, minlength=len(train.class_names))
-    order = [int(label) for label in np.argsort(-counts, kind="stable") if counts[label]][:ROWS]
-    canvas = Image.new("RGB", (LABEL + BAR + COLUMNS * CELL, max(len(order), 1) * CELL), "white")
-    draw = ImageDraw.Draw(canvas)
-    for row, label in enumerate(order):
-        members = np.flatnonzero(train.labels == label)
-        members = members[np.lexsort((chosen.copy[members], chosen.index[members]))]
-        _label(draw, row, train.class_names[label], int(counts[label]), int(counts.max()))
-        for column, member in enumerate(members[:COLUMNS]):
-            image = Image.fromarray(train.pixels[member]).resize((CELL - 2, CELL - 2))
-            canvas.paste(image, (LABEL + BAR + column * CELL, row * CELL + 1))
-    canvas.save(path)
-
-
-def _label(draw: ImageDraw.ImageDraw, row: int, name: str, count: int, largest: int) -> None:
-    """Name, count and bar of a class, to the left of its examples."""
-    top = row * CELL
-    draw.text((4, top + CELL // 2 - 6), name[:20], fill="black")
-    length = max(1, round((BAR - 50) * count / largest))
-    draw.rectangle((LABEL, top + 16, LABEL + length, top + CELL - 16), fill=(0, 114, 178))
-    draw.text((LABEL + length + 4, top + CELL // 2 - 6), str(count), fill="black")
 
 
 run = door(main)
