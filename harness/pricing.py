@@ -27,7 +27,7 @@ from .study import Study
 # Views that an option adds, and their pixels as a share of a full view's (96 of 224 px a side).
 MORE_VIEWS = {"support_size": 1.0, "local_views": (96 / 224) ** 2, "focal_views": (96 / 224) ** 2}
 TRAINED = 3.0  # forward passes that a training step of one view costs
-# Pixels of an image of a dense evaluation over 224 x 224: COCO's 800 x 1216, crops of 513, 228 x 304.
+# Pixels of an image of a dense evaluation over 224 x 224: COCO at 800 x 1216, then crops
 PIXELS = {"detection": 800 * 1216 / 224**2, "segmentation": (513 / 224) ** 2,
           "depth": 228 * 304 / 224**2}
 HEAD_PASSES = 1000  # over the features, by an evaluation that fits a classifier to them
