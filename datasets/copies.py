@@ -3,9 +3,9 @@
 The hash is the sign pattern of the 8x8 lowest cosine frequencies of the grey image against their
 median (pHash; Zauner 2010). Up to 6 differing bits count as near. Measured on CIFAR-10 against the
 286 train/test pairs that ciFAIR judged by eye: it finds 35 % of them, and 63 % of the images that
-it flags are on that list. On 170 tracks of GTSRB, 86 % of the near pairs are of one track, but 3,797
-of 5,100 frames stay distinct. Other crops of a scene escape a hash of the whole image, so counts of
-copies are lower bounds.
+it flags are on that list. On 170 tracks of GTSRB, 86 % of the near pairs are of one track, but
+3,797 of 5,100 frames stay distinct. Other crops of a scene escape a hash of the whole image, so
+counts of copies are lower bounds.
 """
 
 from __future__ import annotations

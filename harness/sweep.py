@@ -135,12 +135,15 @@ def _overruled(study: Any, command: str) -> list[str]:
 
 def _finish(plan: Any, store: Any, outcome: Any, command: str) -> int:
     """Collect, report, and say what failed and how to run just that again."""
-    from . import manifest, progress
+    from . import cards, manifest, progress
     from .records import collect
     from .report import show_report, write_report
 
     folder = plan.study.folder
     frame, damaged = collect(folder)
+    if not frame.empty:
+        for line in cards.write(plan, plan.study.results):
+            print(f"note: {line}", file=sys.stderr)
     manifest.write(plan, command, {**outcome.blocked, **outcome.failed, **damaged})
     made_from = [sha256(folder / name) for name in ("study.json", "records.parquet")]
     if frame.empty:
