@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import evaluation_fixtures as fixtures
 import numpy as np
 import pytest
@@ -94,3 +96,34 @@ def test_groups_without_classes_are_left_out_and_bad_rules_named() -> None:
         shot_groups([1], "halves")
     with pytest.raises(ValueError, match="one per class"):
         shot_accuracies([0.5], [1, 2])
+
+
+@pytest.mark.parametrize("k", [4, 70])
+def test_blocks_of_mapped_rows_give_the_groups_of_the_whole(
+        k: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(0).normal(size=(900, 16)).astype(np.float32) + 3 * np.eye(16)[
+        np.arange(900) % 16].astype(np.float32)
+    whole = clusters.spherical_kmeans(x, k, 0)
+    np.save(tmp_path / "x.npy", 5 * x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    for name, value in (("SMALL", 0), ("RESIDENT", 0)):
+        monkeypatch.setattr(clusters, name, value)
+        found = clusters.spherical_kmeans(mapped, k, 0)
+        assert (found.assignment == whole.assignment).mean() > 0.99
+        assert found.objective == pytest.approx(whole.objective, rel=1e-4)
+        again = clusters.spherical_kmeans(mapped, k, 0)
+        assert again.centroids.tobytes() == found.centroids.tobytes()
+        assert again.objective == found.objective
+    monkeypatch.setattr(clusters, "SEEDS", 100)
+    assert clusters.spherical_kmeans(mapped, k, 0).objective > 0.97 * whole.objective
+
+
+def test_an_empty_group_takes_the_worst_placed_image_in_blocks_too(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    unit = _blobs() / np.linalg.norm(_blobs(), axis=1, keepdims=True)
+    start = np.stack([unit[0], unit[40], unit[80], -unit.mean(0)])
+    whole = clusters.lloyd(unit, start, 100)
+    monkeypatch.setattr(clusters, "SMALL", 0)
+    blocks = clusters.lloyd(unit, start, 100)
+    assert (blocks.assignment == whole.assignment).all()
+    np.testing.assert_allclose(blocks.centroids, whole.centroids, atol=1e-6)
