@@ -330,6 +330,23 @@ def test_halves_are_put_together_from_the_images_that_the_selection_names() -> N
     assert (built.pixels[~frequent][:, :, 16:] == plain.pixels[~frequent][:, :, 16:]).all()
 
 
+@pytest.mark.parametrize("name", sorted(STEPS))
+def test_no_control_reaches_beyond_the_training_images(name: str) -> None:
+    """Test and validation are whole, and what is trained on is of the training pool alone."""
+    values = STEPS[name] if name != "mixture" else {"share": 0.3, "source": "digits"}
+    spec: dict[str, Any] = {"source": "photos", "size": 190}
+    resolved = datasets.resolve({**spec, "controls": {name: values}})
+    source = datasets.open_source(spec)
+    for split in ("validation", "test"):
+        chosen = datasets.select(resolved, split)
+        assert (chosen.index == np.arange(len(source.pool(split)))).all()
+        assert not chosen.copy.any() and chosen.partner is None
+    chosen = datasets.select(resolved, "train")
+    size = len(source.pool("train"))
+    assert len(chosen) == 190 and (chosen.index < size).sum() == (190 if name != "mixture" else 133)
+    assert chosen.partner is None or chosen.partner.max() < size
+
+
 def test_a_published_set_needs_no_size_and_the_planner_gives_it_none() -> None:
     assert datasets.sized({"ldam": {}}) and datasets.sized({"index_list": {}, "spurious": {}})
     assert not datasets.sized({}) and not datasets.sized({"ldam": {}, "correlation": {}})
