@@ -2,8 +2,9 @@
 
     python -m harness.list methods
     python -m harness.list methods name=dnc
-    python -m harness.list datasets
     python -m harness.list methods plugins=PATH
+    python -m harness.list datasets
+    python -m harness.list datasets name=imagenet path=FOLDER
     python -m harness.list tables name=dnc/table3
 """
 
@@ -17,7 +18,7 @@ from .arguments import parse, wants_help
 from .config import GROUPS, choices
 from .errors import UserError, door, unknown
 
-DEFAULTS = {"name": "", "plugins": ""}
+DEFAULTS = {"name": "", "plugins": "", "path": ""}
 
 
 def main(arguments: list[str]) -> int:
@@ -60,12 +61,16 @@ def methods(options: Mapping[str, str]) -> Entries:
 
 
 def datasets(options: Mapping[str, str]) -> Entries:
-    """Every source of images, and of dense annotations, with what it needs on disk."""
+    """Every source of images, and of dense annotations, with what it needs on disk; of the source
+    that is named, whether it is here."""
     import datasets as package
     from datasets import dense
 
-    return {**{name: package.describe(name) for name in package.SOURCES},
-            **{name: dense.describe(name) for name in dense.READERS}}
+    sources = {name: package.describe(name) for name in package.SOURCES}
+    if (name := options["name"]) in sources:
+        spec = {"source": name, "path": options["path"] or None}
+        sources[name]["here"] = package.open_source(spec).problem() or "yes"
+    return {**sources, **{name: dense.describe(name) for name in dense.READERS}}
 
 
 def controls(options: Mapping[str, str]) -> Entries:
@@ -148,7 +153,8 @@ def _print_all(entries: Entries) -> None:
         summary = entry.get("summary") or entry.get("title") or ""
         paper = f"  [{entry['paper']}]" if entry.get("paper") else ""
         needs = f"  needs {entry['needs']}" if entry.get("needs") else ""
-        print(f"{name:{width}}  {summary}{paper}{needs}")
+        size = f"  ({entry['size']})" if entry.get("size") else ""
+        print(f"{name:{width}}  {summary}{size}{paper}{needs}")
 
 
 def _print_one(name: str, entry: Mapping[str, Any]) -> None:

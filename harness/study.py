@@ -259,11 +259,16 @@ def _axis_conditions(config: Mapping[str, Any], problems: list[str]) -> tuple[Co
 
 
 def _data(config: Mapping[str, Any], role: Mapping[str, Any]) -> dict[str, Any]:
+    """The data of a role. Another source has its own place and options; null undoes a control."""
     data, scale = config["data"], config["scale"]
-    return merged(
-        {"source": data["source"], "path": data.get("path"), "image_size": scale["image_size"],
-         "options": data.get("options") or {}, "size": _size(data.get("size"), scale["name"]),
-         "controls": {}}, role)
+    own = role.get("source", data["source"]) == data["source"]
+    found = merged(
+        {"source": data["source"], "path": data.get("path") if own else None,
+         "image_size": scale["image_size"], "options": data.get("options") or {} if own else {},
+         "size": _size(data.get("size"), scale["name"]), "controls": {}}, role)
+    controls = found["controls"] or {}
+    return {**found, "size": _size(found["size"], scale["name"]),
+            "controls": {name: value for name, value in controls.items() if value is not None}}
 
 
 def _size(sizes: Any, scale: str) -> int | None:

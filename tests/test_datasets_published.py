@@ -13,8 +13,19 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from source_layouts import BUILDERS, WNIDS, Painter, Told, build, flatten, imagenet, number_of
-from source_layouts import places365_original, savemat, structs
+from source_layouts import (
+    BUILDERS,
+    WNIDS,
+    Painter,
+    Told,
+    build,
+    flatten,
+    imagenet,
+    number_of,
+    places365_original,
+    savemat,
+    structs,
+)
 
 import datasets
 from datasets import lists, multilabel
@@ -97,8 +108,9 @@ def test_what_is_missing_is_one_line_with_the_tree_and_the_command(
     absent, = problems(spec)
     assert "finds no" in absent and cls.layout in absent and cls.fetch_hint in absent
     assert str(tmp_path / "none") in absent
-    few, = problems({**spec, "path": str(copies[name][0])})
-    assert "data.options.partial=true" in few and cls.fetch_hint in few
+    if name != "kitchen_hc":  # its counts were not seen in a publication
+        few, = problems({**spec, "path": str(copies[name][0])})
+        assert "data.options.partial=true" in few and cls.fetch_hint in few
     root = tmp_path / "copy"
     shutil.copytree(copies[name][0], root)
     needed = cls(path=root).needs()[-1]
@@ -278,6 +290,10 @@ def test_gtsrb_from_real_signs_in_the_published_layout(tmp_path: Path) -> None:
         told = {name: meta[name] for name in meta.files}
     signs = {part: _tiles(folder / f"gtsrb32_{part}_subset_lossless.webp")
              for part in ("train", "test")}
+    some = np.flatnonzero(told["frame_train"] % 6 == 0)  # five frames of each track
+    signs["train"], signs["test"] = signs["train"][some], signs["test"][:200]
+    told = {name: values[some] if name.endswith("_train") else values[:200]
+            for name, values in told.items()}
     for row, label in enumerate(told["y_train"]):
         name = f"{told['track_train'][row]:05d}_{told['frame_train'][row]:05d}.ppm"
         _ppm(tmp_path / f"gtsrb/GTSRB/Training/{label:05d}" / name, signs["train"][row])
@@ -286,12 +302,12 @@ def test_gtsrb_from_real_signs_in_the_published_layout(tmp_path: Path) -> None:
         _ppm(tmp_path / f"gtsrb/GTSRB/Final_Test/Images/{row:05d}.ppm", signs["test"][row])
         rows.append(f"{row:05d}.ppm;{label}")
     (tmp_path / "gtsrb" / "GT-final_test.csv").write_text("\n".join(rows))
-    assert "has 5,100 of 26,640 or 39,209 training images" in problems(
+    assert "has 850 of 26,640 or 39,209 training images" in problems(
         {"source": "gtsrb", "path": str(tmp_path)})[0]
     resolved = datasets.resolve({"source": "gtsrb", "path": str(tmp_path),
                                  "options": {"partial": True}})
     train, held, test = (datasets.build(resolved, split, tmp_path) for split in datasets.SPLITS)
-    assert len(train) + len(held) == 5100 and len(set(train.origin) | set(held.origin)) == 170
+    assert len(train) + len(held) == 850 and len(set(train.origin) | set(held.origin)) == 170
     assert not set(train.origin) & set(held.origin) and len(set(train.labels)) == 43
     np.testing.assert_array_equal(test.pixels, signs["test"][:len(test)])
     np.testing.assert_array_equal(test.labels, told["y_test"])
@@ -326,6 +342,7 @@ def test_voc_counts_images_not_objects(copies: dict[str, tuple[Path, Told]]) -> 
     resolved = datasets.resolve({"source": "voc2007", "path": str(root),
                                  "options": {"partial": True}})
     assert resolved["images"] == 3 and sum(resolved["class_counts"]) == 4
+    assert "unlabelled" not in resolved
     line, = problems({"source": "voc2007", "path": str(root), "size": 2,
                       "options": {"partial": True}})
     assert "several classes" in line

@@ -38,6 +38,8 @@ class Npz(HeldOut):
               "track_train (what an image was cut from, numbered over all classes: splits never "
               "divide a track), class_names")
     size = "as the file"
+    splits = "the file's own; a tenth of train is validation where it has none"
+    identity = "the file's bytes"
 
     @property
     def file(self) -> Path:

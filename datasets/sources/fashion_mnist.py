@@ -37,6 +37,7 @@ class FashionMNIST(Torchvision):
               f"data.path/{RAW}; on Debian: apt install dataset-fashion-mnist and "
               "data.path=/usr/share/datasets/fashion-mnist")
     size = "60,000 + 10,000 of 28x28 grey, 10 classes, 31 MB"
+    identity = "the unpacked contents of the four files"
     native_side = 28
     classes = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker",
                "bag", "ankle boot")

@@ -55,6 +55,8 @@ class Folder(HeldOut):
     layout = ("data.path=FOLDER with train/<class>/*.jpg|png|webp and, if there are any, "
               "validation/<class>/* (or val/) and test/<class>/*")
     size = "as the folder; decoded images are kept in memory"
+    splits = "the folder's own; a tenth of train for each of validation and test that is missing"
+    identity = "class names and the files' bytes"
 
     @property
     def root(self) -> Path:
@@ -82,6 +84,12 @@ class Folder(HeldOut):
     def decode(self, part: str, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
         """uint8 (n, S, S, 3) at these indices of a part."""
         return self._decoded(part)[0][ids]
+
+    def encoded(self, part: str, ids: NDArray[np.int64]) -> list[bytes]:
+        """The undecoded files at these indices of a part."""
+        files = self._listing(part).files
+        places = self._decoded(part)[1][ids] if self.on_corrupt == "skip" else ids
+        return [files[place].read_bytes() for place in places]
 
     def names(self, split: Split) -> list[str]:
         """class/file of each image of the pool."""

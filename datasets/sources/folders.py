@@ -73,7 +73,7 @@ class GTSRB(Files):
     licence = "research use with citation"
     citation = "Stallkamp et al., Man vs. computer, Neural Networks 2012"
     layout = (f"data.path/{GERMAN}/{{Training/<class>/<track>_<frame>.ppm,"
-              "Final_Test/Images/*.ppm}} and data.path/gtsrb/GT-final_test.csv; "
+              "Final_Test/Images/*.ppm} and data.path/gtsrb/GT-final_test.csv; "
               "Final_Training/Images in place of Training is the larger final part")
     size = ("26,640 (39,209 in the final archive) + 12,630 of 15 to 250 px colour, 43 classes, "
             "300 MB")

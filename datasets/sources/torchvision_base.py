@@ -28,6 +28,9 @@ class Torchvision(HeldOut):
     download: bool = False
 
     transport = ("download",)
+    identity = "the published archives' checksums, which torchvision verifies"
+    splits = "official train and test; a tenth of train, by seed, is validation"
+    fetch_hint = "data.options.download=true, once"
     classes: ClassVar[tuple[str, ...]] = ()
     files: ClassVar[tuple[str, ...]] = ()  # that must be there, relative to the path
     archives: ClassVar[tuple[str, ...]] = ()  # MD5 of the published archives
