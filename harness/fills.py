@@ -220,9 +220,7 @@ class Twin(Scale):
 
     def evaluation(self, table: PaperTable, fill: Fill) -> str:
         """The scale's labelled images for the main data set; another target must be at hand."""
-        frozen = {**fill, "evaluation": FROZEN, "evaluation_options": {}}
-        name = self.protocol(frozen if str(fill["evaluation"]).startswith(FROZEN) else fill)
-        target = str(fill["target"])
+        name, target = self.protocol(self._scored(fill)), str(fill["target"])
         if target in ("imagenet", fill["pretrain"]["dataset"]):
             return name
         given = merged((self.config.get("targets") or {}).get(target))
@@ -241,7 +239,9 @@ class Twin(Scale):
                 f"schedule: {self._epochs(table, fill):g} epochs for {fill['epochs']:g}, batch "
                 f"{scale['training']['batch_size']}",
                 *([f"protocol: scored on {data['source']} for {fill['target']}"]
-                  if fill["target"] != data["source"] else [])]
+                  if fill["target"] != data["source"] else []),
+                *([f"protocol: {self.protocol(self._scored(fill))} for {self.protocol(fill)}"]
+                  if self._scored(fill) != fill else [])]
 
     def note(self, table: PaperTable) -> str:
         """The ratio of epochs, and what is the scale's own."""
@@ -252,6 +252,19 @@ class Twin(Scale):
         return (f"a twin at {self.config['scale']['name']} scale, not the published table: "
                 f"{ratio}; batch, optimiser, heads and queues are the scale's, learning rates keep "
                 "their ratio to the recipe's")
+
+    def _scored(self, fill: Fill) -> Fill:
+        """The fill with the scale's own linear evaluation, and no more neighbours than there are a
+        quarter of labelled images."""
+        if str(fill["evaluation"]).startswith(FROZEN):
+            return {**fill, "evaluation": FROZEN, "evaluation_options": {}}
+        options = dict(fill.get("evaluation_options", {}))
+        labelled = self.config["data"].get("labelled")
+        if isinstance(labelled, Mapping):
+            labelled = labelled.get(self.config["scale"]["name"])
+        if labelled and options.get("k"):
+            options["k"] = min(options["k"], max(1, int(labelled) // 4))
+        return {**fill, "evaluation_options": options}
 
     def _epochs(self, table: PaperTable, fill: Fill) -> float:
         share = float(fill["epochs"]) / max(self._budgets(table))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 PARTS = ("published", "ours", "delta", "verdict")
 SIDE_BY_SIDE = 2  # columns of numbers that still fit with all four parts beside each other
 MOST_DIRECTIONS = 24
+LEGEND = "Published: ~ approximate, * quoted by the authors, ? of unstated origin."
 CSV_COLUMNS = (
     "table", "row", "column", "published", "unit", "approximate", "measured_by", "source", "ours",
     "low", "high", "n", "seeds", "delta", "verdict", "why", "scale", "method", "condition",
@@ -87,7 +88,8 @@ def sheet(result: PaperResult) -> Sheet:
     twin = "" if result.scale == "paper" else f" (twin at {result.scale} scale)"
     return Sheet(
         file_name(table.id), f"{table.paper['title'].split(':')[0]}, {table.number}{twin}",
-        f"{table.caption}. {table.metric} ({table.unit}). Ours: {result.note}.", tuple(header),
+        f"{table.caption}. {table.metric} ({table.unit}). Ours: {result.note}. {LEGEND}",
+        tuple(header),
         left, tuple(tuple(map(tuple, group)) for group in body),
         tuple((m, text) for text, m in marks.reasons.items()), tuple(_directions(result)),
         result.command, tuple(_provenance(result)))

@@ -70,7 +70,7 @@ def price_lines(price: Quote) -> Iterator[str]:
     saved = price.alone - price.seconds
     yield (f"price: {hours(price.seconds)} GPU-hours, {price.bytes / 2**30:,.1f} GiB of disk, "
            f"{sum(price.jobs.values())} jobs ({jobs})")
-    if price.alone > 0:
+    if saved > 0:
         yield (f"  sharing saves {hours(saved)} of {hours(price.alone)} GPU-hours "
                f"({saved / price.alone:.0%}): a stage that several rows need is run once")
     yield (f"  the longest chain of stages takes {duration(price.longest)} on one GPU each, "
