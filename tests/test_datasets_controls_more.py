@@ -122,6 +122,37 @@ def test_power_needs_counts_of_the_same_classes(tmp_path: Path) -> None:
         lists.counts(tmp_path / "n.json")
 
 
+def test_tracks_of_gtsrb_whole_or_one_frame_each() -> None:
+    path = SHARED / "data" / "gtsrb32" / "gtsrb32_subset_meta.npz"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there; set CURATION_GAP_SHARED")
+    with np.load(path, allow_pickle=False) as meta:
+        labels = meta["y_train"].astype(np.int64)
+        origin = labels * 1000 + meta["track_train"]  # numbered in each class
+    assert len(np.unique(origin)) == 170
+    used = {}
+    for frames in (1, 5, 30):
+        found = controls.apply(pool(labels, origin), {"tracks": {"frames": frames}}, 43 * 30, 0)
+        assert (np.bincount(labels[found.index]) == 30).all()
+        used[frames] = len(np.unique(origin[found.index]))
+    assert used == {1: 170, 5: len(np.unique(origin)) - _beyond(labels, origin, 6), 30: 43}
+
+
+def _beyond(labels: np.ndarray, origin: np.ndarray, most: int) -> int:
+    """How many tracks classes have above `most`."""
+    return sum(max(0, len(np.unique(origin[labels == c])) - most) for c in range(43))
+
+
+def test_the_half_image_set_of_liu_et_al_has_its_counts() -> None:
+    labels = np.repeat(np.arange(10), 5000)
+    steps = {"long_tail": {"imbalance": 500.0, "profile": "step"}, "spurious": {}}
+    found = controls.apply(pool(labels, labels), steps, 25_050, 0)
+    assert np.bincount(labels[found.index]).tolist() == [5000] * 5 + [10] * 5
+    assert found.partner is not None
+    assert ((found.partner == BLANK) == (labels[found.index] >= 5)).all()
+    assert len(np.unique(labels[found.partner[found.partner >= 0]])) == 10  # of any class
+
+
 # -- properties of each ---------------------------------------------------------------------------
 
 
