@@ -136,7 +136,7 @@ def test_what_cannot_be_submitted_is_one_line(cluster: Cluster, tmp_path: Path) 
 def test_a_stage_whose_input_failed_says_so_and_is_not_run(cluster: Cluster,
                                                            tmp_path: Path) -> None:
     asked = cluster.run(tmp_path, "scale.methods.moclr.training.lr=1.0e30", "grid.methods=[dnc]",
-                        "wait=true")
+                        "scale.training.epochs=8", "wait=true")
     assert asked.returncode == 1, asked.stdout
     assert "loss became" in asked.stderr and "stages that need them not run" in asked.stderr
     status = cluster.run(tmp_path, base=TINY[:2], module="harness.status")

@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from ..errors import Failure
 from ..stages import Stage
-from ..store import Store
+from ..store import Store, now
 from .inputs import Inputs, Missing, Waiting
 from .schedule import Schedule
 
@@ -177,9 +177,7 @@ class Pool:
             except Waiting:
                 self.schedule.later(stage)
             except Missing as error:
-                self.store.fail(stage.key, {
-                    "kind": stage.kind, "key": stage.key, "cause": str(error), "traceback": "",
-                    "time": "", "input": error.key})
+                self._note(stage.key, str(error), error.key)
                 self._failed(stage, str(error))
             else:
                 return stage
@@ -216,6 +214,8 @@ class Pool:
         self.outcome.failed[stage.key] = cause
         for key in self.schedule.failed(stage):
             self.outcome.blocked[key] = stage.key
+            # for those who wait for it in other jobs
+            self._note(key, f"input {stage.kind} {stage.key[:12]} failed: {cause}", stage.key)
             self.report({"event": "blocked", "key": key})
         self.report({"event": "failed", "key": stage.key, "cause": cause})
 
@@ -245,9 +245,14 @@ class Pool:
             return
         times = f" {self.deaths[stage.key]} times" if self.retries else ""
         cause = f"the worker was {how}{' (out of memory?)' if memory else ''}{times}; see {log}"
-        self.store.fail(stage.key, {"kind": stage.kind, "key": stage.key, "cause": cause,
-                                    "traceback": "", "time": ""})
+        self._note(stage.key, cause)
         self._failed(stage, cause)
+
+    def _note(self, key: str, cause: str, source: str = "") -> None:
+        """Write down a failure that no worker could; `source`: the key of the input at fault."""
+        found = {"kind": self.schedule.stages[key].kind, "key": key, "cause": cause,
+                 "traceback": "", "time": now()}
+        self.store.fail(key, {**found, "input": source} if source else found)
 
 
 def _close(stream: IO[bytes] | None) -> None:

@@ -92,15 +92,16 @@ class Look:
 
     def _idle(self, key: str, parents: Sequence[str]) -> State:
         job = self.job_id(key)
-        if key in self.failures:
-            failure = self.failures[key]
+        failure = self.failures.get(key)
+        bad = any(self.states[parent].name in ("failed", "lost", "blocked") for parent in parents)
+        if failure and (bad or not failure.get("input")):
             return State("blocked" if failure.get("input") else "failed", failure["cause"], job)
         living = self.living.get(job)
         if living:
             return State("queued", living.reason if living.waits else "its turn in the job", job)
         if self.silent and job and ":" not in job:
             return State("queued", f"unknown: {self.silent}", job)
-        if any(self.states[parent].name in ("failed", "lost", "blocked") for parent in parents):
+        if bad:
             return State("blocked", "", job)
         submission = self.placed.get(key)
         if submission is None or submission.cancelled:
