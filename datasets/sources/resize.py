@@ -46,6 +46,8 @@ def fit(pixels: NDArray[np.uint8], side: int | None) -> NDArray[np.uint8]:
     """uint8 (N, H, W, 3) as (N, side, side, 3); unchanged where it fits already."""
     if side is None or pixels.shape[1:3] == (side, side):
         return pixels
+    if not len(pixels):
+        return np.empty((0, side, side, 3), dtype=np.uint8)
     return np.stack([square(Image.fromarray(image), side) for image in pixels])
 
 
