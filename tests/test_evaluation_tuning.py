@@ -22,7 +22,7 @@ from harness.evaluation.semi import Config as Semi
 from harness.evaluation.semi import labelled_part
 from harness.evaluation.splits import Features, TestSplit, TrainSplit, ValidationSplit
 from harness.evaluation.subject import Subject
-from harness.evaluation.tuning import classification_loss, merged, settings_of, tune
+from harness.evaluation.tuning import _Tuner, classification_loss, merged, settings_of, tune
 from harness.evaluation.tuning_config import Tuning
 from harness.training.loop import Interrupted
 from methods.options import resolve
@@ -186,6 +186,16 @@ def test_few_labels_from_the_pooled_features_and_from_the_head(bench: Bench) -> 
     assert head_net(torch.zeros(2, 3, 32, 32)).shape == (2, 48)
     with pytest.raises(ValueError, match="unknown layer"):
         bench.subject().network("last")
+
+
+def test_progress_says_what_the_sweep_shows(bench: Bench) -> None:
+    told: list[dict[str, Any]] = []
+    context = replace(bench.context("told"), progress=told.append)
+    tuner = _Tuner(bench.subject("told", context=context), easy(), FEW)
+    tuner._reported = 0.0
+    assert tuner.score(0, easy().validation) > 0
+    assert told and {"step", "steps", "loss", "images_per_second", "eta_seconds"} == set(told[0])
+    assert told[0]["steps"] == 12 and told[0]["images_per_second"] > 0
 
 
 def test_lars_and_training_again_on_both_splits(bench: Bench) -> None:

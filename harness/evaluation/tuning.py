@@ -113,7 +113,8 @@ class _Tuner:
             self.scores = list(self._resumed["scores"])
             self.best = {name: value.to(subject.device)
                          for name, value in self._resumed["best"].items()}
-        self._saved = self._reported = time.monotonic()
+        self._saved = self._reported = self._began = time.monotonic()
+        self._first: tuple[int, float] | None = None  # step and time that the rate counts from
 
     def score(self, index: int, split: ValidationSplit) -> float:
         """The validation score of a setting; -1 where its loss is not finite."""
@@ -214,14 +215,23 @@ class _Tuner:
         now, context = time.monotonic(), self.subject.context
         if now - self._reported >= PROGRESS_SECONDS:
             self._reported = now
-            context.progress({"step": index * total + step, "steps": len(self.settings) * total,
-                              "loss": float(loss)})
+            context.progress(self._state(index * total + step, total, float(loss), now))
         stopping = context.stop()
         if stopping or now - self._saved >= context.checkpoint_seconds:
             save(step)
             self._saved = time.monotonic()
         if stopping:
             raise Interrupted(f"stopped after step {step} of {total} of setting {index + 1}")
+
+    def _state(self, step: int, total: int, loss: float, now: float) -> dict[str, Any]:
+        """What is shown: steps of all settings together, and what the last ones took."""
+        steps = len(self.settings) * total
+        if self._first is None:
+            self._first = step - 1, self._began
+        rate = (step - self._first[0]) / max(1e-9, now - self._first[1])
+        return {"step": step, "steps": steps, "loss": loss,
+                "images_per_second": rate * min(self.config.batch_size, len(self.data.train)),
+                "eta_seconds": max(0.0, (steps - step) / rate)}
 
     def _save(self, index: int, again: bool, optimizer: torch.optim.Optimizer, sampler: Sampler,
               generator: torch.Generator, step: int) -> None:
