@@ -178,15 +178,17 @@ def terminal(result: PaperResult, width: int = 100) -> Group:
     from rich.text import Text
 
     page = sheet(result)
-    columns = range(len(page.header))
-    sizes = [max(len(line[i]) for line in [page.header, *(x for g in page.body for x in g)]) + 3
-             for i in columns]
+    header = [text.replace(" ", "\n", 1) for text in page.header]
+    lines = [line for group in page.body for line in group]
+    wide = [max(len(x) for x in (*text.split("\n"), *(line[i] for line in lines)))
+            for i, text in enumerate(header)]
     tables = []
-    for block in _blocks(sizes, page.left, width):
+    for block in _blocks([size + 3 for size in wide], page.left, width):
         grid = Table(box=HORIZONTALS)
         for i in block:
-            grid.add_column(Text(page.header[i]), justify="left" if i < page.left else "right",
-                            no_wrap=True)
+            # what is wider than the terminal runs over its edge; nothing is cut
+            grid.add_column(Text(header[i]), justify="left" if i < page.left else "right",
+                            no_wrap=True, min_width=wide[i])
         for group in page.body:
             for line in group:
                 grid.add_row(*(Text(line[i]) for i in block))
