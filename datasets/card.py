@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from datasets import multilabel
 from datasets._build import Sample, sample
 from datasets.copies import BITS, content_keys, hashes, matches, repeats
 from datasets.sources import SOURCES
@@ -57,7 +58,10 @@ def of(train: Sample, resolved: Mapping[str, Any], path: Place = None, *,
        held: Mapping[str, Held] | None = None, limit: int = LIMIT) -> dict[str, Any]:
     """The card of training images that `look` has returned; see `card`."""
     names = train.images.class_names
-    counts = np.bincount(train.labels[train.labels >= 0], minlength=len(names))
+    if SOURCES[resolved["source"]].multilabel:
+        counts = multilabel.counts(train.labels, len(names))
+    else:
+        counts = np.bincount(train.labels[train.labels >= 0], minlength=len(names))
     origin = train.images.origin
     others = {"validation": Held(resolved, "validation", path),
               "test": Held(resolved, "test", path), **(held or {})}

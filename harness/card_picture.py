@@ -109,7 +109,7 @@ class _Drawing:
         y = HEAD + 2 * TILE
         names, counts = zip(*panel.card["class_counts"].items(), strict=True)
         for place, label in enumerate(classes):
-            members = np.flatnonzero(panel.sample.images.labels == label)
+            members = _members(panel, label)
             self.row(y + place * (CELL + GAP), names[label], counts[label], largest, members,
                      panel, OWN)
         if foreign:
@@ -190,6 +190,16 @@ class _Drawing:
     def text(self, x: int, y: int, text: str, size: int, colour: str = INK) -> None:
         """One line of text."""
         self.pen.text((self.left + x, self.top + y), text, fill=colour, font=_font(size))
+
+
+def _members(panel: Panel, label: int) -> Any:
+    """Positions of a class's images among those that the card was made from."""
+    from datasets import SOURCES, multilabel
+
+    labels = panel.sample.images.labels
+    if SOURCES[panel.card["source"]].multilabel:
+        return np.flatnonzero(multilabel.unpack(labels, label + 1)[:, label] == 1)
+    return np.flatnonzero(labels == label)
 
 
 def described(card: Mapping[str, Any]) -> str:

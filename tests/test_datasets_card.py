@@ -13,8 +13,10 @@ from PIL import Image
 
 import datasets
 from datasets import card as cards
-from datasets import copies
-from datasets.types import Images
+from datasets import copies, multilabel
+from datasets._build import Sample
+from datasets.types import Images, Selection
+from harness import card_picture
 
 SHARED = Path(os.environ.get("CURATION_GAP_SHARED", Path(__file__).parents[2] / "shared"))
 
@@ -115,6 +117,21 @@ def test_other_evaluation_sets_are_compared_too() -> None:
                                     "itself": cards.Held(own, "train")})
     assert card["overlap"]["digits"]["exact"] == card["overlap"]["digits"]["near"] == 0
     assert card["overlap"]["itself"]["exact"] == 19
+
+
+def test_images_of_several_classes_count_in_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    signs = np.array([[1, -1, 1], [1, 0, -1], [-1, -1, 1], [1, -1, -1]])
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+    labels = multilabel.pack(signs)
+    found = Images(pixels, labels, np.full(4, -1), ("a", "b", "c"))
+    place = np.arange(4)
+    sample = Sample(found, Selection(place, np.zeros(4, np.int64)), 4, 4, labels)
+    monkeypatch.setattr(cards, "look", lambda *_, **__: sample)
+    several = next(name for name, source in datasets.SOURCES.items() if source.multilabel)
+    card = cards.of(sample, {"source": several, "fingerprint": "", "controls": {}, "seed": 0,
+                             "image_size": 8})
+    assert card["class_counts"] == {"a": 3, "b": 0, "c": 2}
+    assert card_picture.draw([card_picture.Panel("several", card, sample)])[:4] == b"\x89PNG"
 
 
 def test_judged_near_duplicates_of_cifar_are_found_as_often_as_the_documentation_says() -> None:
