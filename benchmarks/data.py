@@ -3,10 +3,11 @@
     python benchmarks/data.py [--parts open,augment,decode] [--rounds 5] [--json FILE]
 
 Rounds alternate (A, B, C, A, B, C, ...), so that other load falls on everyone; printed are medians,
-the spread and n. `decode` counts the CPU time of this process on one thread, since a busy machine
-makes the wall clock meaningless; `augment` counts the wall clock, since torchvision works in two
-other processes, ours and kornia on one thread; `open` gives both. Libraries that are not installed
-are named and left out. Exits with 1 where a target is missed.
+the spread and n. On a busy machine the wall clock measures the neighbours, so what one thread of
+one process does is judged by its CPU time: opening (the wall clock is printed beside it, and with
+a cold cache it includes the disk), kornia, decoding. torchvision's pipeline works in two other
+processes and is compared by the wall clock, which favours it: it has two processes, we one.
+Libraries that are not installed are named and left out. Exits with 1 where a target is missed.
 """
 
 from __future__ import annotations
@@ -120,9 +121,9 @@ def opening(rounds: int) -> dict[str, Any]:
             print(f"  {case:10} {step:18} wall {spread(wall)}   CPU {spread(cpu)}")
     missed = []
     for case in ("pack warm", "pack cold"):
-        middle = statistics.median(row[1][0] for row in found[case])
+        middle = statistics.median(row[1][1] for row in found[case])  # CPU
         if middle > OPEN_MS:
-            missed.append(f"{case}: {middle:.1f} ms, at most {OPEN_MS:.0f}")
+            missed.append(f"{case}: {middle:.1f} CPU ms, at most {OPEN_MS:.0f}")
     return {"milliseconds": found, "missed": missed}
 
 
@@ -143,18 +144,30 @@ def augmenting(rounds: int) -> dict[str, Any]:
         runners["kornia"] = augmentation.kornia_pipeline(images, view, 1)
     else:
         print("kornia: not installed, left out")
-    speeds = augmentation.measure(runners, rounds)
+    wall: dict[str, list[float]] = {name: [] for name in runners}
+    cpu: dict[str, list[float]] = {name: [] for name in runners}
+    for run in runners.values():
+        run()
+    for _ in range(rounds):
+        for name, run in runners.items():
+            began, busy = time.perf_counter(), time.process_time()
+            done = run()
+            wall[name].append(done / (time.perf_counter() - began))
+            cpu[name].append(done / (time.process_time() - busy))
     print(f"two views of {SIDE}x{SIDE}, batch {augmentation.BATCH}, n={rounds} rounds, views a "
           "second: median (spread); ratio of this project in the same round")
     missed, ratios = [], {}
-    for name, values in speeds.items():
-        pairs = [a / b for a, b in zip(speeds["this project"], values, strict=True)]
-        ratios[name] = pairs
-        print(f"  {name:28} {spread(values)}   ratio {spread(pairs)}")
-        target = {"torchvision, PIL, 2 workers": TORCHVISION, "kornia": KORNIA}.get(name, 0.0)
+    for name, target in (("torchvision, PIL, 2 workers", TORCHVISION), ("kornia", KORNIA)):
+        if name not in runners:
+            continue
+        clock, speeds = ("CPU", cpu) if name == "kornia" else ("wall", wall)
+        pairs = [a / b for a, b in zip(speeds["this project"], speeds[name], strict=True)]
+        ratios[f"{name}, {clock}"] = pairs
+        print(f"  {clock:4} this project                {spread(speeds['this project'])}")
+        print(f"  {clock:4} {name:27} {spread(speeds[name])}   ratio {spread(pairs)}")
         if statistics.median(pairs) < target:
             missed.append(f"against {name}: {statistics.median(pairs):.1f}, at least {target:.0f}")
-    return {"views_per_second": speeds, "ratios": ratios, "missed": missed}
+    return {"wall": wall, "cpu": cpu, "ratios": ratios, "missed": missed}
 
 
 # -- decoding -------------------------------------------------------------------------------------
