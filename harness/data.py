@@ -19,7 +19,7 @@ pack=true decodes the source once, pack=shards writes it as tar files: add -h to
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,9 @@ def main(arguments: list[str]) -> int:
         return 0
     variants = [read(words) for words in split(arguments)]
     outputs = {key: value for _, given in variants for key, value in given.items()}
-    panels = [panel(spec, given.get("name")) for spec, given in variants]
+    resolved = checked([spec for spec, _ in variants])
+    panels = [panel(spec, data, given.get("name"))
+              for (spec, given), data in zip(variants, resolved, strict=True)]
     for shown in panels:
         for line in lines(shown.card):
             print(line)
@@ -79,7 +81,25 @@ def split(arguments: list[str]) -> list[list[str]]:
     return [groups[0], *(common + group for group in groups[1:])]
 
 
-def panel(spec: Mapping[str, Any], name: str | None) -> Panel:
+def checked(specs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Every dataset resolved; Problems with the mistakes of all of them, before work starts."""
+    import datasets
+
+    found, problems = [], []
+    for spec in specs:
+        try:
+            found.append(datasets.resolve(spec))
+        except datasets.DatasetError as error:
+            problems += error.problems
+    problems += [f"source '{data['source']}' is only read in order: there is no card of it (python "
+                 "-m harness.list datasets tells what is declared)" for data in found
+                 if datasets.SOURCES[data["source"]].huge]
+    if problems:
+        raise Problems(dict.fromkeys(problems))
+    return found
+
+
+def panel(spec: Mapping[str, Any], resolved: Mapping[str, Any], name: str | None) -> Panel:
     """The card of a dataset with the images that it was made from."""
     import datasets
     from datasets.card import look, of
@@ -89,11 +109,7 @@ def panel(spec: Mapping[str, Any], name: str | None) -> Panel:
     path = spec.get("path")
     beside = (datasets.foreign(spec) or {}).get("path")
     try:
-        resolved = datasets.resolve(spec)
         datasets.prepare(spec)
-        if datasets.SOURCES[resolved["source"]].huge:
-            raise UserError(f"source '{resolved['source']}' is only read in order: there is no "
-                            "card of it (python -m harness.list datasets tells what is declared)")
         sample = look(resolved, path, foreign_path=beside)
         told = of(sample, resolved, path)
     except datasets.DatasetError as error:
