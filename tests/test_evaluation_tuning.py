@@ -29,7 +29,8 @@ from methods.options import resolve
 from methods.registry import named
 
 BACKBONE = {"name": "resnet_tiny", "width": 8, "stages": 2}
-FEW = Tuning(steps=6, batch_size=16, lrs=(0.01, 0.1), weight_decays=(0.0,), crop_min=0.5)
+FEW = Tuning(steps=6, batch_size=16, lrs=(0.01, 0.1), weight_decays=(0.0,), crop_min=0.5,
+             retrain=False)
 MISUSE = """
 from harness.evaluation.splits import Features, best
 from harness.evaluation.subject import Subject
@@ -105,7 +106,8 @@ def easy(n: int = 32) -> Features:
                     TestSplit(*images(n, 2)), 2)
 
 
-OPTIONS = {"steps": 6, "batch_size": 16, "lrs": [0.01, 0.1], "weight_decays": [0.0]}
+OPTIONS = {"steps": 6, "batch_size": 16, "lrs": [0.01, 0.1], "weight_decays": [0.0],
+           "retrain": False}
 
 
 def test_it_learns_and_chooses_on_validation(bench: Bench) -> None:

@@ -1,5 +1,5 @@
 """Transfer by fine-tuning the whole network, as in "Do Better ImageNet Models Transfer Better?",
-arXiv 1805.08974, SimCLR (arXiv 2002.05709, appendix B.8) and BYOL (arXiv 2006.07733, appendix D).
+arXiv 1805.08974, SimCLR (arXiv 2002.05709, appendix B.8) and BYOL (arXiv 2006.07733).
 
 SGD with Nesterov's momentum, crops and flips, a grid of learning rates and weight decays; the
 setting is chosen on the validation split by the data set's own metric.

@@ -1,6 +1,6 @@
 """Semi-supervised: fine-tuning on a part of the labels (1, 10 or 100 % of ImageNet's, few shots).
 
-SimCLR (arXiv 2002.05709, appendix B.5), BYOL (arXiv 2006.07733, appendix C.1), DnC (arXiv
+SimCLR (arXiv 2002.05709, appendix B.5), BYOL (arXiv 2006.07733), DnC (arXiv
 2105.08054, Table 9 from the pooled features, Table 20 from the first layer of the head) and FNC
 (arXiv 2011.11765: LARS, from the head). Where nothing is published the part is drawn by the cell's
 seed, balanced over the classes.
@@ -30,13 +30,18 @@ class Config(Tuning):
     key: str = option("", help="the entry of a list file that holds several")
     steps: int = option(0, at_least=0, help="updates of each setting; 0: by epochs")
     epochs: float = option(60.0, above=0, help="passes over the labelled images",
-                           source="SimCLR and FNC: 60 for 1 %, SimCLR 30 for 10 %; BYOL 30 or 50")
-    batch_size: int = option(1024, at_least=2, source="BYOL and FNC; SimCLR 4096")
+                           source="SimCLR and FNC: 60 for 1 %, SimCLR 30 for 10 %")
+    batch_size: int = option(1024, at_least=2, source="FNC; SimCLR 4096")
     lrs: tuple[float, ...] = option((0.005, 0.01, 0.02, 0.05, 0.1), above=0,
                                     help="learning rates, chosen from on validation",
-                                    source="BYOL; FNC 0.16 with LARS, SimCLR 0.05 per 256 images")
-    weight_decays: tuple[float, ...] = option((0.0,), at_least=0, source="SimCLR, BYOL, FNC: none")
+                                    source="BYOL, as recalled; FNC 0.16 with LARS, SimCLR 0.05 per "
+                                           "256 images")
+    weight_decays: tuple[float, ...] = option((0.0,), at_least=0, source="SimCLR, FNC: none")
     decay_over_lr: bool = option(False, help="the optimiser gets weight decay / lr")
+    norm_momentum: str = option("torch", choices=("simclr", "torch"),
+                                help="of the running statistics")
+    retrain: bool = option(False, choices=(False,),
+                           help="not offered: the validation labels are not among the few")
 
 
 @register("semi", config=Config, revision=1, takes="encoder")
