@@ -1,6 +1,8 @@
 """Evaluations of pixels and boxes, one file each: fine-tuning a network with a dense head.
 
-Each name is one published protocol; MoCo's is the one without a suffix. No torch at import.
+Each name is one published protocol; MoCo's is the one without a suffix. On a CPU equal runs make
+equal bytes; on a GPU the gradients of RoIAlign and of bilinear resizing are added in any order. No
+torch at import.
 """
 
 from __future__ import annotations
