@@ -21,8 +21,8 @@ OPEN = ("method", "data.options", "data.roles", "grid.variants", "scale.methods"
         "targets", "protocols",
         "launcher.slurm", "launcher.resources", "scale.resources")
 # What says where and whether something is run, and with which seeds.
-HARMLESS = ("table", "results", "dry_run", "repair", "plugins", "launcher", "grid.seeds", "pricing",
-            "labels", "data.cache")
+HARMLESS = ("table", "results", "dry_run", "repair", "wait", "plugins", "launcher", "grid.seeds",
+            "pricing", "labels", "data.cache")
 KEY = re.compile(r"^(\+\+|\+|~)?([A-Za-z_][\w.\-]*)=", re.DOTALL)
 
 

@@ -10,6 +10,7 @@ machine away), the worker checkpoints and ends.
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
 import signal
@@ -67,21 +68,21 @@ class Worker:
         if claim is None:
             self.send("busy", key=key)
             return
-        title = f"--- {now()} {stage['kind']} {key}"
-        print(title, file=sys.stderr, flush=True)
-        with claim, _printing_to(self.store.log(key)):
-            if self.store.has(stage["kind"], key):  # committed between our look and our claim
-                self.send("done", key=key, seconds=0.0, ran=False)
-                return
-            print(title, f"on {os.uname().nodename}, process {os.getpid()}", file=sys.stderr,
-                  flush=True)
-            self._do_claimed(stage, task["inputs"])
-            self.store.note_progress(key, None)
+        print(title := f"--- {now()} {stage['kind']} {key}", file=sys.stderr, flush=True)
+        with claim:
+            _import_torch()  # only now: seconds that a busy claim does not cost
+            with _printing_to(self.store.log(key)):
+                print(title, f"on {os.uname().nodename}, process {os.getpid()}", file=sys.stderr,
+                      flush=True)
+                self._do_claimed(stage, task["inputs"])
 
     def _do_claimed(self, stage: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
-        from .execute import Interrupted  # imports torch: 2 s that a busy claim does not cost
+        from .execute import Interrupted
 
         key, started = stage["key"], time.monotonic()
+        if self.store.has(stage["kind"], key):  # committed between our look and our claim
+            self.send("done", key=key, seconds=0.0, ran=False)
+            return
         try:
             self._run(stage, inputs)
         except Interrupted:
@@ -90,6 +91,8 @@ class Worker:
             self._failed(stage, error)
         else:
             self.send("done", key=key, seconds=time.monotonic() - started, ran=True)
+        finally:
+            self.store.note_progress(key, None)
 
     def _run(self, stage: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
         from . import execute
@@ -142,6 +145,15 @@ def describe(error: BaseException) -> str:
     if isinstance(error, (Failure, ValueError, FloatingPointError)):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+@functools.cache
+def _import_torch() -> None:
+    """Import what does stages; how long that took is in the worker's log, for benchmarks/slurm."""
+    started = time.monotonic()
+    from . import execute as execute
+
+    print(f"imported in {time.monotonic() - started:.2f} s", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -17,7 +17,9 @@ FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob(
 # Planning, listing and reporting must work where torch is not installed.
 NO_TORCH = ("harness.sweep", "harness.plan", "harness.study", "harness.store", "harness.records",
             "harness.report", "harness.status", "harness.list", "harness.check", "harness.data",
-            "harness.evaluation", "harness.launch.inline", "methods.registry", "datasets")
+            "harness.evaluation", "harness.launch.inline", "harness.explain", "harness.pricing",
+            "harness.paper_layout", "harness.launch.detached",
+            "harness.launch.allocation", "harness.cancel", "methods.registry", "datasets")
 
 
 def imports(path: Path) -> Iterator[str]:

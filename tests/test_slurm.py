@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from slurm_cluster import TINY, Cluster
-from support import contents, sweep
+from support import contents, door, sweep
 
 from harness.launch.ledger import Submission, submissions
 from harness.store import Store
@@ -147,3 +147,18 @@ def test_a_stage_whose_input_failed_says_so_and_is_not_run(cluster: Cluster,
     blocked = [f["cause"] for f in failures if f.get("input")]
     assert len(blocked) >= 3 and all("failed: loss became" in cause for cause in blocked)
     assert not cluster.jobs()
+
+
+def test_the_local_launcher_outlives_its_command(inline: dict[str, str], tmp_path: Path) -> None:
+    asked = sweep(tmp_path, "launcher=local", "launcher.workers=2", base=TINY)
+    assert asked.returncode == 0, asked.stderr
+    assert "submitted: 11 stages as one job (process " in asked.stdout
+    study = (*TINY[:2], f"results={tmp_path}")
+    again = sweep(tmp_path, "launcher=local", base=TINY)
+    assert "not submitted again" in again.stdout or "0 to run" in again.stdout
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "curation_gap-smoke" / "report.html").exists():
+        assert time.monotonic() < deadline, door("harness.status", *study).stdout
+        time.sleep(0.5)
+    assert contents(tmp_path) == inline
+    assert door("harness.status", *study).returncode == 0

@@ -1,0 +1,126 @@
+"""launcher=slurm while a cluster does what clusters do."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from slurm_cluster import TINY, Cluster
+from slurm_faults import Faults
+from support import contents, sweep
+
+pytestmark = pytest.mark.slow
+
+# Long enough for faults to find something running.
+GRID = ("grid=curation_gap", "scale=smoke", "grid.methods=[random_init,simclr,moclr_base,dnc]",
+        "grid.seeds=[0]", "scale.training.epochs=12")
+
+
+def completions(results: Path) -> Counter[str]:
+    """How often each stage was done, by the logs of all jobs of all submissions."""
+    done: Counter[str] = Counter()
+    for log in (results / "store").glob("submissions/*/batch/*_log.out"):
+        done.update(re.findall(r"event=done key=(\w+) seconds=\S+ ran=True", log.read_text()))
+    return done
+
+
+
+def test_fifty_faults_change_no_number(cluster: Cluster, tmp_path: Path) -> None:
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    assert sweep(undisturbed, base=GRID, timeout=600).returncode == 0
+    faults = Faults(cluster, 0)
+    options = ("launcher.partition=preempt", "launcher.checkpoint_seconds=0.5", "wait=true",
+               "launcher.retries=20", "launcher.signal_delay_s=25")
+    deadline, sweeps, code = time.monotonic() + 420, 0, -1
+    while code != 0 and time.monotonic() < deadline:
+        process = cluster.start(disturbed, *options, base=GRID)
+        sweeps += 1
+        while process.poll() is None:
+            if sum(faults.done.values()) < 50:
+                faults.one()
+            else:
+                faults.repair()
+            time.sleep(0.7)
+        said, complaint = process.communicate()
+        code = process.returncode
+        assert code in (0, 1) and "Traceback" not in complaint, complaint
+    faults.repair(now=True)
+    print(f"{sum(faults.done.values())} faults in {sweeps} sweeps: {dict(faults.done)}")
+    assert code == 0
+    assert contents(disturbed) == contents(undisturbed)
+    times = completions(disturbed)
+    assert len(times) > 20 and max(times.values()) == 1, times.most_common(3)
+    assert sum(faults.done.values()) >= 50 and min(faults.done.values()) >= 3, faults.done
+
+
+def test_two_people_at_once_compute_each_stage_once(cluster: Cluster, tmp_path: Path) -> None:
+    both = [cluster.start(tmp_path, "wait=true") for _ in range(2)]
+    said = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    alone = tmp_path / "alone"
+    assert sweep(alone, base=TINY).returncode == 0
+    times = completions(tmp_path)
+    assert len(times) == 11 and set(times.values()) == {1}
+    assert contents(tmp_path) == contents(alone)
+    assert sum("not submitted again" in out for out, _ in said) == 1
+
+
+def test_the_whole_smoke_grid_has_the_same_bytes(cluster: Cluster, tmp_path: Path) -> None:
+    whole = ("grid=curation_gap", "scale=smoke")
+    done = cluster.run(tmp_path / "slurm", "wait=true", base=whole, timeout=900)
+    assert done.returncode == 0, done.stderr
+    assert sweep(tmp_path / "inline", base=whole, timeout=600).returncode == 0
+    found = contents(tmp_path / "slurm")
+    assert len(found) > 200 and found == contents(tmp_path / "inline")
+
+
+def test_a_node_that_cannot_write_the_store_says_so(cluster: Cluster, tmp_path: Path) -> None:
+    # no file may grow on the node: a real error of writing, also for root
+    full = cluster.run(tmp_path / "full", "wait=true", "launcher.setup=[ulimit -f 0]",
+                       "grid.methods=[random_init]")
+    assert full.returncode == 1 and "without the artifact" in full.stderr, full.stderr
+    status = cluster.run(tmp_path / "full", base=TINY[:2], module="harness.status")
+    assert "lost: " in status.stdout and "cannot write the store" in status.stdout
+
+
+def test_a_folder_that_nodes_do_not_share_is_named(cluster: Cluster, tmp_path: Path) -> None:
+    here, away = tmp_path / "results", tmp_path / "away"
+    held = cluster.run(here, "launcher.slurm.hold=true", "grid.methods=[random_init]")
+    assert held.returncode == 0
+    here.rename(away)  # as a node sees it that does not mount it
+    cluster.ask("scontrol", "release", *cluster.jobs())
+    deadline = time.monotonic() + 60
+    while cluster.jobs() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    away.rename(here)
+    status = cluster.run(here, base=TINY[:2], module="harness.status")
+    assert "it wrote no log: can its node write" in status.stdout, status.stdout
+
+
+def test_preemption_loses_no_step(cluster: Cluster, tmp_path: Path) -> None:
+    """A pre-training that is preempted goes on from its checkpoint, not from the beginning."""
+    process = cluster.start(tmp_path, "launcher.partition=preempt", "wait=true",
+                            "launcher.checkpoint_seconds=1000", "scale.training.epochs=60",
+                            "grid.methods=[simclr]", base=TINY)
+    deadline = time.monotonic() + 90
+    while not list((tmp_path / "store" / "progress").glob("*.json")):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.1)
+    node = cluster.ask("squeue", "-h", "-t", "RUNNING", "-o", "%N").split()[0]
+    subprocess.run(["sbatch", "-p", "gpu", "-w", node, "--exclusive", "-o", "/dev/null",
+                    "--time=5", "--wrap", "sleep 1"], env=cluster.environment, check=True)
+    out, complaint = process.communicate(timeout=200)
+    assert process.returncode == 0, complaint
+    log = next(p.read_text() for p in (tmp_path / "store" / "logs").glob("*.log")
+               if p.read_text().count("--- ") > 1)
+    assert "pretrain" in log
+    jobs = "".join(p.read_text() for p in tmp_path.glob("store/submissions/*/batch/*.out"))
+    assert "the node is wanted back" in jobs and "event=interrupted" in jobs
+    record = json.loads(next((tmp_path / "store/pretrain").glob("??/*/record.json")).read_text())
+    # time in the loop, over both attempts, is more than the second attempt took
+    assert record["seconds"] > 0
