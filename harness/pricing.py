@@ -48,14 +48,16 @@ class Charge:
 class Quote:
     """Prices in seconds and bytes. `rows`: label, what it needs alone, and of that what is to run.
 
-    `alone` is the sum if every row paid for all it needs, `longest` the chain of dependent stages
-    that no number of GPUs shortens, `jobs` the stages to run by kind.
+    `seconds` is what is to run, `whole` that and what is paid for already, `alone` the sum if every
+    row paid for all it needs, `longest` the chain of dependent stages that no number of GPUs
+    shortens, `jobs` the stages to run by kind.
     """
 
     gpu: str
     teraflops: float
     rows: tuple[tuple[str, float, float], ...]
     seconds: float
+    whole: float
     alone: float
     bytes: float
     longest: float
@@ -77,7 +79,8 @@ def quote(plan: Plan, store: Store) -> Quote:
                  for label, needed in encoders.items())
     return Quote(
         str(assumed["gpu"]), float(assumed["teraflops"]), rows, _seconds(charges, todo),
-        sum(row[1] for row in rows), sum(charges[key].bytes for key in todo),
+        _seconds(charges, charges), sum(row[1] for row in rows),
+        sum(charges[key].bytes for key in todo),
         _longest(plan.todo, charges), Counter(stage.kind for stage in plan.todo),
         sum(charges[key].measured for key in todo))
 

@@ -61,20 +61,21 @@ def _not_asked(plan: Plan) -> Iterator[str]:
 def price_lines(price: Quote) -> Iterator[str]:
     """GPU-hours by row and in all, disk, jobs, what sharing saves, and what is assumed."""
     jobs = ", ".join(f"{number} {kind}" for kind, number in price.jobs.items())
-    yield "price by row, GPU-hours (alone; of it still to run):"
+    unit = "GPU-hours" if price.measured < sum(price.jobs.values()) else "worker-hours"
+    yield f"price by row, {unit} (alone; of it still to run):"
     width = max(len(label) for label, _, _ in price.rows)
     for label, alone, todo in price.rows[:MOST_ROWS]:
         yield f"  {label:{width}}  {hours(alone):>10}  {hours(todo):>10}"
     if len(price.rows) > MOST_ROWS:
         yield f"  ... and {len(price.rows) - MOST_ROWS} rows more"
-    saved = price.alone - price.seconds
-    yield (f"price: {hours(price.seconds)} GPU-hours, {price.bytes / 2**30:,.1f} GiB of disk, "
+    yield (f"price: {hours(price.seconds)} {unit}, {price.bytes / 2**30:,.1f} GiB of disk, "
            f"{sum(price.jobs.values())} jobs ({jobs})")
+    saved = price.alone - price.whole
     if saved > 0:
-        yield (f"  sharing saves {hours(saved)} of {hours(price.alone)} GPU-hours "
+        yield (f"  sharing saves {hours(saved)} of {hours(price.alone)} {unit} "
                f"({saved / price.alone:.0%}): a stage that several rows need is run once")
-    yield (f"  the longest chain of stages takes {duration(price.longest)} on one GPU each, "
-           "however many there are")
+    yield (f"  the longest chain of stages takes {duration(price.longest)}, "
+           "however many workers there are")
     if price.measured:
         yield f"  {price.measured} stages are priced by step times measured in this store"
     if price.measured < sum(price.jobs.values()):
@@ -84,6 +85,8 @@ def price_lines(price: Quote) -> Iterator[str]:
 
 
 def hours(seconds: float) -> str:
-    """Hours with two digits after the point below 100, none above."""
+    """Hours with two digits after the point below 100, none above; the least is "<0.01"."""
     value = seconds / 3600
+    if 0 < value < 0.01:
+        return "<0.01"
     return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"

@@ -12,7 +12,7 @@ from typing import Any
 from methods.registry import MethodSpec
 
 from .errors import UserError, unknown
-from .fills import Filling, Scale, at
+from .fills import PAPER, Filling, Scale, at
 from .papers import PaperTable, tables
 from .study import Condition, Request, Row
 
@@ -96,7 +96,10 @@ def _configuration(config: Mapping[str, Any], chosen: Mapping[str, PaperTable], 
         "figure": "gap", "evaluations": names,
         "conditions": list(dict.fromkeys(cell.condition for cell in fillings)),
         "headline": {"evaluation": fillings[0].evaluation, "metric": fillings[0].metric}}
-    return {**config, "grid": grid,
+    # at the scale `paper` every data set is named by its cells; the configured one is in no table
+    data = {**config["data"], "label": "the papers' own data sets", "note": None} \
+        if config["scale"]["name"] == PAPER else config["data"]
+    return {**config, "grid": grid, "data": data,
             "protocols": {**(config.get("protocols") or {}), **scale.protocols},
             "targets": {**(config.get("targets") or {}), **scale.targets}}
 
