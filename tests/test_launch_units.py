@@ -6,8 +6,10 @@ from pathlib import Path
 
 from harness.launch import ledger, snapshot
 from harness.launch.resources import Resources, by_kind
+from harness.launch.states import Look
 from harness.launch.units import Packing, Unit, arrays, divide, jobs
 from harness.stages import REVISIONS, Stage, digest
+from harness.store import Store
 
 ONE = {kind: Resources() for kind in REVISIONS}
 
@@ -95,6 +97,12 @@ def test_resources_of_kinds_and_what_is_wrong_with_them() -> None:
             problems)
     assert len(problems) == 3 and "Did you mean 'pretrain'" in problems[0]
     assert "Did you mean 'gpus'" in problems[1] and "must be >= 1" in problems[2]
+
+
+def test_a_stage_whose_input_is_paid_for_is_looked_at_alone(tmp_path: Path) -> None:
+    key, parent = digest("x"), digest("paid for, so not asked about")
+    look = Look(Store.open(tmp_path), [(key, "features", [parent])])
+    assert {key: state.name for key, state in look.states.items()} == {key: "missing"}
 
 
 def test_equal_code_is_one_snapshot(tmp_path: Path) -> None:

@@ -93,7 +93,8 @@ class Look:
     def _idle(self, key: str, parents: Sequence[str]) -> State:
         job = self.job_id(key)
         failure = self.failures.get(key)
-        bad = any(self.states[parent].name in ("failed", "lost", "blocked") for parent in parents)
+        bad = any(self.states[parent].name in ("failed", "lost", "blocked")
+                  for parent in parents if parent in self.states)  # others are in the store
         if failure and (bad or not failure.get("input")):
             return State("blocked" if failure.get("input") else "failed", failure["cause"], job)
         living = self.living.get(job)
