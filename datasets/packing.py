@@ -27,8 +27,10 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from datasets._resolve import RESOLVED, fingerprint, open_source
+from datasets.decode import decode
 from datasets.messages import DatasetError
 from datasets.sources.base import digest, file_digest
+from datasets.sources.files import Files
 from datasets.types import SPLITS, Pool
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 VERSION = 1
 CHUNK = 1 << 26  # bytes decoded between two notes of progress
 HEADER, NAMES, DONE = "pack.json", "names.json", "done.jsonl"
-SHOWN = 20  # unreadable files that a message lists
+PROBE = 32  # side that files are decoded to, to see that they are whole: JPEGs at an eighth
 Progress = Callable[[str, int, int], None]
 
 
@@ -156,8 +158,11 @@ def _pack_split(source: Source, split: Split, pool: Pool, partial: Path,
     np.save(partial / f"{split}_pool.npy",
             np.stack([pool.labels, pool.origin, pool.tier, pool.ids]))
     total = len(pool)
-    first = source.pixels(split, np.arange(min(1, total)))
-    shape = (total, *(first.shape[1:] if total else (source.side() or 1,) * 2 + (3,)))
+    side = source.side()
+    if side is None and total:  # images of one size that only they know
+        shape: tuple[int, ...] = (total, *source.pixels(split, np.arange(1)).shape[1:])
+    else:
+        shape = (total, side or 1, side or 1, 3)
     target = partial / f"{split}.npy"
     start, kept = _allocate(target, shape)
     step = max(1, CHUNK // int(np.prod(shape[1:])))
@@ -172,7 +177,7 @@ def _pack_split(source: Source, split: Split, pool: Pool, partial: Path,
             try:
                 pixels = source.pixels(split, index)
             except DatasetError as error:  # go on, so that all of them are named at once
-                problems += error.problems
+                problems += _unreadable(source, split, index) or error.problems
                 continue
             stream.seek(start + begin * int(np.prod(shape[1:])))
             stream.write(np.ascontiguousarray(pixels).data)
@@ -182,6 +187,21 @@ def _pack_split(source: Source, split: Split, pool: Pool, partial: Path,
     progress(split, total, total)
     if problems:
         raise DatasetError(list(dict.fromkeys(problems)))
+
+
+def _unreadable(source: Source, split: Split, index: NDArray[np.int64]) -> list[str]:
+    """One line that names every file among these that is no readable image; none if none is."""
+    if not isinstance(source, Files):
+        return []
+    part, ids = source.part_of(split), source.pool(split).ids[index]
+    bad = []
+    for name, data in zip(source.listing(part).files[ids], source.encoded(part, ids), strict=True):
+        try:
+            decode(data, PROBE)
+        except ValueError as error:
+            bad.append(f"{name.decode()} ({error})")
+    return [f"source '{source.name}': {len(bad)} of {len(ids)} files of {split} are no readable "
+            f"images: {', '.join(bad)}; fetch them again: {source.fetch_hint}"] if bad else []
 
 
 def _allocate(target: Path, shape: tuple[int, ...]) -> tuple[int, bool]:

@@ -29,7 +29,7 @@ from datasets._build import build, select
 from datasets._resolve import RESOLVED, open_source
 from datasets.decode import decode
 from datasets.messages import DatasetError
-from datasets.packing import Progress, skipped_of, sync
+from datasets.packing import PROBE, Progress, skipped_of, sync
 from datasets.shards import MANIFEST, manifest
 from datasets.sources.base import digest, file_digest
 from datasets.sources.files import Files
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 VERSION = 1
 ORDER_SEED = 0
 NOTES = "done.jsonl"
-PROBE = 32  # side that files are decoded to, to see that they are whole: JPEGs at an eighth
 MAGIC = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp"}
 Encode = Callable[["NDArray[np.int64]"], list[bytes]]
 

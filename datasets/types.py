@@ -20,7 +20,8 @@ class Images:
 
     pixels: uint8 (N, H, W, 3); labels: int64 (N,), -1 without a label; origin: int64 (N,),
     the photograph, track or file that the pixels come from, -1 where unknown; class_names: one name
-    per label value.
+    per label value. Of a packed or streamed source the pixels are a memmap, `rows.Rows` or a
+    `streams.Stream`, read when indexed: `rows.take` chooses from any of them without reading.
     """
 
     pixels: NDArray[np.uint8]

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from source_layouts import build as copy_of
 from support import ROOT, door
 
 import datasets
-from datasets import packing
+from datasets import packing, shard_writing
 from datasets.rows import Rows, settle, take
 
 
@@ -130,7 +131,7 @@ PACK = """
 import sys
 from pathlib import Path
 import datasets
-from datasets import packing
+from datasets import packing, shard_writing
 packing.CHUNK = 16 * 16 * 3 * 20  # 20 images
 def slow(split, done, total):
     print(split, done, flush=True)
@@ -235,3 +236,34 @@ def test_the_door_refuses_what_it_does_not_know() -> None:
     refused = door("harness.data", "dataset=photos", "pack=shards")
     assert refused.returncode == 2 and "out=FOLDER" in refused.stderr
     assert "pack=true" in door("harness.data", "pack=true", "-h").stdout
+
+
+def test_a_source_of_files_is_packed_and_sharded_and_damage_is_named(tmp_path: Path) -> None:
+    root = tmp_path / "dtd"
+    copy_of("dtd", root)
+    spec = {"source": "dtd", "path": str(root), "image_size": 16, "options": {"partial": True}}
+    resolved = datasets.resolve(spec)
+    packing.pack(resolved, tmp_path / "packs", root)
+    shard_writing.write(resolved, tmp_path / "shards", root, 3)
+    streamed = datasets.resolve({"source": "shards", "path": str(tmp_path / "shards"),
+                                 "image_size": 16})
+    for split in ("train", "test"):
+        plain = datasets.build(resolved, split, root)
+        packed = datasets.build(resolved, split, root, tmp_path / "packs")
+        assert len(plain) > 1 and (plain.pixels == packed.pixels).all()
+        shards = datasets.build(streamed, split, tmp_path / "shards")
+        order = np.random.default_rng(0).permutation(len(plain))
+        assert (shards.labels == plain.labels[order]).all() and len(shards) == len(plain)
+        # whole images are decoded first, and JPEGs at another scale
+        assert np.abs(shards.pixels[:].astype(int) - plain.pixels[order]).mean() < 12
+    source: Any = datasets.open_source(resolved, root)
+    victims = [root / source.listing("train").files[n].decode() for n in (0, 1)]
+    for victim in victims:
+        victim.write_bytes(victim.read_bytes()[:150])
+    resolved = datasets.resolve(spec)
+    for work in (lambda: packing.pack(resolved, tmp_path / "other", root),
+                 lambda: shard_writing.write(resolved, tmp_path / "third", root)):
+        with pytest.raises(datasets.DatasetError) as error:
+            work()
+        assert all(victim.name in str(error.value) for victim in victims)
+        assert len(error.value.problems) == 1 and "fetch them again" in str(error.value)
