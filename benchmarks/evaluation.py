@@ -256,7 +256,7 @@ def _splits(d: int, classes: int) -> Features:
 def run_memory(options: argparse.Namespace) -> None:
     """Peak anonymous memory of every evaluation over a file of features."""
     for module, name, value in ((neighbours, "GALLERY", 2**25), (linear, "RESIDENT", 2**27),
-                                (clusters, "RESIDENT", 2**28)):
+                                (clusters, "RESIDENT", 2**26)):
         setattr(module, name, value // options.shrink)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         data = _mapped(Path(folder) / "x.npy", options.images, options.width)

@@ -21,7 +21,7 @@ RESTARTS = 5
 ITERATIONS = 100
 FEW = 64  # centroids
 SMALL = 2**17  # similarities of all images to all centroids that are held at once
-RESIDENT = 2**28  # numbers that are normalised once, 1 GiB; above it, block by block in every pass
+RESIDENT = 2**26  # numbers that are normalised once, 256 MiB; above it, by blocks in every pass
 SEEDS = 2**20  # images above which the starts are drawn from a part of them
 
 
@@ -42,7 +42,7 @@ def spherical_kmeans(x: NDArray[np.floating], k: int, seed: int, restarts: int =
     """The best of several k-means++ starts; every group has an image.
 
     x: (n, d), any scale, in memory or mapped; rows are normalised. Beside x it takes at most about
-    2 GiB and 32 bytes an image. Deterministic in `seed`. Raises ValueError for fewer distinct rows
+    0.5 GiB and 40 bytes an image. Deterministic in `seed`. Raises ValueError for fewer distinct rows
     than groups, or values that are not finite.
     """
     rows = Rows.of(x)
