@@ -110,16 +110,19 @@ def _shape(job: Job | None) -> dict[str, Any]:
 def _requeue_if_killed(folder: Path, retries: int) -> list[str]:
     """Shell lines after the step: one that a signal ended (not an error of ours) begins again.
 
-    255 is submitit's own end after it has requeued. A cancelled job is not RUNNING any more.
+    255 is submitit's own end after it has requeued. A cancelled job is not RUNNING any more. An
+    array's own number is also that of one of its jobs, and names them all: hence `job`.
     """
-    deaths = f"{shlex.quote(str(folder))}/killed-$SLURM_JOB_ID"
+    deaths = f"{shlex.quote(str(folder))}/killed-$job"
     return [
         "code=$?",
+        'job="${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}"',
+        'job="${job:-$SLURM_JOB_ID}"',
         "if [ $code -gt 128 ] && [ $code -ne 255 ]; then",
-        f'  echo $code >> {deaths}',
+        f"  echo $code >> {deaths}",
         f'  if [ "$(wc -l < {deaths})" -le {retries} ] && '
-        '[ "$(squeue --noheader -j $SLURM_JOB_ID -o %T)" = RUNNING ]; then',
-        "    scontrol requeue $SLURM_JOB_ID",
+        '[ "$(squeue --noheader --array -j $job -o %T)" = RUNNING ]; then',
+        "    scontrol requeue $job",
         "  fi",
         "fi",
         "exit $code"]
