@@ -44,9 +44,12 @@ class Worker:
         self._last = self._written = 0.0
 
     def send(self, event: str, **facts: Any) -> None:
-        """Write one event."""
-        self.out.write(json.dumps({"event": event, **facts}) + "\n")
-        self.out.flush()
+        """Write one event; that nobody reads it any more is a reason to stop, not a failure."""
+        try:
+            self.out.write(json.dumps({"event": event, **facts}) + "\n")
+            self.out.flush()
+        except BrokenPipeError:
+            self.stopping.set()
 
     def progress(self, key: str, facts: Mapping[str, Any]) -> None:
         """Pass progress on, at most twice a second."""
