@@ -93,8 +93,30 @@ def _result(table: PaperTable, entry: Mapping[str, Any], measured: Measured,
         place = positions[cell.key], cell.column
         results[place] = one(cell, told.get(place, {"reason": "not asked of this study"}), measured,
                              records)
+    for column in (c.name for c in table.columns if c.derive):
+        results |= _means(column, results, measured.study.level)
     return PaperResult(table, measured.study.scale, entry["note"], measured.study.command, results,
                        _directions(table, results, measured.study.level))
+
+
+def _means(column: str, results: Mapping[Place, Result], level: float) -> dict[Place, Result]:
+    """The mean of a row's other cells by seed, where all of them have that seed; never of a part.
+
+    It differs from the published mean in whatever any of its parts does.
+    """
+    found = {}
+    for place, result in results.items():
+        parts = [r for (row, name), r in results.items() if row == place[0] and name != column]
+        seeds = set.intersection(*(set(r.values) for r in parts)) if parts else set()
+        if place[1] != column or not seeds:
+            continue
+        values = {s: sum(r.values[s] for r in parts) / len(parts) for s in sorted(seeds)}
+        differs = tuple(dict.fromkeys(d for r in parts for d in r.told.get("differs", ())))
+        verdict = judge(result.cell.value, list(values.values()), differs=differs, level=level,
+                        rounding=rounding(result.cell.value, result.cell.approximate))
+        found[place] = Result(result.cell, {"differs": differs}, mean_interval(
+            list(values.values()), level), verdict, values, ())
+    return found
 
 
 def one(cell: Cell, told: Mapping[str, Any], measured: Measured,
@@ -143,11 +165,12 @@ def _directions(table: PaperTable, results: Mapping[Place, Result],
         for (position, name), result in results.items():
             told = result.told
             if name != column or "method" not in told or told.get("reason") \
-                    or any(d.startswith("data: JFT") for d in told.get("differs", ())):
+                    or result.cell.fill is None:  # stand-ins would pose as another data set
                 continue
-            key = (told["method"], told["condition"], told["group"])
-            entries.setdefault(key, Entry(label(table, table.rows[position]), told["group"],
-                                          told["budget"], result.cell.value, result.values))
+            key = (told["method"], told["condition"], told.get("group", ""))
+            entries.setdefault(key, Entry(label(table, table.rows[position]), key[2],
+                                          float(told.get("budget", 0.0)), result.cell.value,
+                                          result.values))
         if len(entries) > 1:
             found[column] = tuple(directions(list(entries.values()), level))
     return found

@@ -38,7 +38,7 @@ RATES = ("base_lr", "recipe_lr")
 NEEDED = ("method", "pretrain", "epochs", "evaluation", "target")
 TABLE = ("id", "paper", "number", "page", "caption", "metric", "unit", "protocol", "note",
          "sources", "columns", "rows", "epoch_images", "setting")
-COLUMN = ("name", "kind", "unit", "fill", "why_not", "approximate")
+COLUMN = ("name", "kind", "unit", "fill", "why_not", "approximate", "derive")
 PEERS = ("about", "commits", "caveats", "spread_note", "spread", "statements", "results")
 ROW = ("cells", "source", "measured_by", "approximate", "fill", "why_not", "stand_in", "note",
        "fills")
@@ -46,7 +46,10 @@ ROW = ("cells", "source", "measured_by", "approximate", "fill", "why_not", "stan
 
 @dataclass(frozen=True)
 class Column:
-    """kind "key": what the row is; kind "value": a published number, in `unit`."""
+    """kind "key": what the row is; kind "value": a published number, in `unit`.
+
+    derive "mean": the mean of the row's other numbers, not a run of its own.
+    """
 
     name: str
     kind: str
@@ -54,6 +57,7 @@ class Column:
     fill: Mapping[str, Any] | None = None
     why_not: str = ""
     approximate: bool = False
+    derive: str = ""
 
 
 @dataclass(frozen=True)
@@ -272,7 +276,9 @@ def _table(data: Mapping[str, Any], file: str) -> PaperTable:
 
 
 def _column(data: Mapping[str, Any], where: str) -> Column:
-    _keys(data, COLUMN, where, optional=("unit", "fill", "why_not", "approximate"))
+    _keys(data, COLUMN, where, optional=("unit", "fill", "why_not", "approximate", "derive"))
+    if data.get("derive", "mean") != "mean":
+        raise UserError(f"{where}: derive is '{data['derive']}'; write mean")
     if data["kind"] not in ("key", "value"):
         raise UserError(f"{where}: kind is '{data['kind']}'; write key or value")
     if data["kind"] == "value" and not data.get("unit"):

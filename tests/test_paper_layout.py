@@ -175,3 +175,17 @@ def test_a_report_from_records_alone(tmp_path: Path) -> None:
     files = {str(path.relative_to(folder)) for path in write_report(folder)}
     assert files == {"report.html", *(f"tables/paper-dnc-table{n}{suffix}" for n in (3, 4)
                                       for suffix in (".md", ".tex", ".csv"))}
+
+
+def test_a_mean_of_columns_is_of_all_of_them_or_none(tmp_path: Path) -> None:
+    data = plan()
+    table = TABLES["dnc/table4"]
+    columns = [c.name for c in table.columns if c.kind == "value" and not c.derive]
+    cells = [{"row": row, "column": name, "method": "dnc-3000", "condition": "yfcc100m",
+              "evaluation": "linear_images@imagenet", "metric": "top1"}
+             for row in (0, 1) for name in columns if (row, name) != (1, "pets")]
+    data["papers"] = {"dnc/table4": {"note": "as published", "cells": cells}}
+    found = paper_results(read(synthetic.write(tmp_path, data, records(data))))[0].results
+    ours = [found[0, name].ours.mean for name in columns]
+    assert len(ours) == 12 and found[0, "average"].ours.mean == pytest.approx(sum(ours) / 12)
+    assert found[0, "average"].verdict.n == 3 and found[1, "average"].verdict.name == "missing"

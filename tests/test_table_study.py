@@ -256,6 +256,18 @@ def test_a_small_table_runs_and_reports(finished: Path) -> None:
     assert "Published tables" in page and page.count("not comparable") >= 6
 
 
+@pytest.mark.slow
+def test_a_table_of_dnc_runs_with_its_base_and_rows_compared(tmp_path: Path) -> None:
+    done = door("harness.sweep", "table=dnc/table8", "scale=smoke", f"results={tmp_path}",
+                timeout=900)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "9 published cells: 3 missing, 6 not comparable" in " ".join(done.stdout.split())
+    assert "e3000: DnC minus MoCLR: published +1.3, here" in " ".join(done.stdout.split())
+    again = door("harness.sweep", "table=dnc/table8", "scale=smoke", "dry_run=true",
+                 f"results={tmp_path}")
+    assert " 0 to run" in again.stdout and "price" not in again.stdout
+
+
 def test_report_and_status_take_a_table(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = ["table=cld/cifar_npid", "scale=smoke", f"results={finished}"]
     assert report.main([*place, "format=csv"]) == 0
