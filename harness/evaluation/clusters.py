@@ -42,8 +42,8 @@ def spherical_kmeans(x: NDArray[np.floating], k: int, seed: int, restarts: int =
     """The best of several k-means++ starts; every group has an image.
 
     x: (n, d), any scale, in memory or mapped; rows are normalised. Beside x it takes at most about
-    0.5 GiB and 40 bytes an image. Deterministic in `seed`. Raises ValueError for fewer distinct rows
-    than groups, or values that are not finite.
+    0.5 GiB and 40 bytes an image. Deterministic in `seed`. Raises ValueError for fewer distinct
+    rows than groups, or values that are not finite.
     """
     rows = Rows.of(x)
     if not rows.finite():
