@@ -254,7 +254,11 @@ def _splits(d: int, classes: int) -> Features:
 # -- memory ---------------------------------------------------------------------------------------
 
 def run_memory(options: argparse.Namespace) -> None:
-    """Peak anonymous memory of every evaluation over a file of features."""
+    """Peak anonymous memory of every evaluation over a file of features.
+
+    peak_mb is above what the process had before, which may hold freed memory that is used again;
+    process_mb is all of the process, torch included.
+    """
     for module, name, value in ((neighbours, "GALLERY", 2**25), (linear, "RESIDENT", 2**27),
                                 (clusters, "RESIDENT", 2**26)):
         setattr(module, name, value // options.shrink)
@@ -277,7 +281,8 @@ def run_memory(options: argparse.Namespace) -> None:
             print(json.dumps({
                 "evaluation": name, "images": options.images, "width": options.width,
                 "file_mb": options.images * options.width * 4 // 10**6,
-                "peak_mb": round((peak.value - before) / 1e6, 1), "result": result["top1"],
+                "peak_mb": round((peak.value - before) / 1e6, 1),
+                "process_mb": round(peak.value / 1e6), "result": result["top1"],
                 "cpu_s": round(time.process_time() - cpu, 1),
                 "wall_s": round(time.perf_counter() - wall, 1)}), flush=True)
 
