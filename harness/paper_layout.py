@@ -19,7 +19,7 @@ from .papers import Row, label
 from .statistics import MISSING, number
 from .table_formats import code_span, escape_latex, escape_markdown, one_line
 from .tables import mark
-from .verdicts import NOT_COMPARABLE, Direction
+from .verdicts import NOT_COMPARABLE, VERDICTS, Direction
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -284,7 +284,7 @@ def _exact(value: float) -> str:
 def summary(results: Sequence[PaperResult]) -> str:
     """How many cells there are of each verdict, over all tables."""
     names = [found.verdict.name for result in results for found in result.results.values()]
-    counts = {name: names.count(name) for name in dict.fromkeys(names)}
+    counts = {name: names.count(name) for name in VERDICTS if name in names}
     told = ", ".join(f"{number} {name}" for name, number in counts.items())
     agree, settled, _ = (sum(x) for x in zip(*(r.agreement for r in results), strict=True))
     signs = f"; {agree} of {settled} settled differences between rows have the published sign" \
