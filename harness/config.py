@@ -22,7 +22,7 @@ OPEN = ("method", "data.options", "data.roles", "grid.variants", "scale.methods"
         "launcher.slurm", "launcher.resources", "scale.resources")
 # What says where and whether something is run, and with which seeds.
 HARMLESS = ("table", "results", "dry_run", "repair", "wait", "plugins", "launcher", "grid.seeds",
-            "pricing", "labels", "data.cache")
+            "pricing", "labels", "data.cache", "scale.resources")
 KEY = re.compile(r"^(\+\+|\+|~)?([A-Za-z_][\w.\-]*)=", re.DOTALL)
 
 
