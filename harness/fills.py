@@ -172,8 +172,10 @@ class Published(Scale):
     def evaluation(self, table: PaperTable, fill: Fill) -> str:
         """NAME@TARGET, the target at the image size of the row."""
         name, size = self._named(table, fill, str(fill["target"]))
-        given = merged((self.config.get("targets") or {}).get(str(fill["target"])))
-        self.targets[name] = {"source": str(fill["target"]), **given, "image_size": size}
+        source = str(fill["target"])
+        given = merged((self.config.get("targets") or {}).get(source))
+        place = {k: v for k, v in self._spec(source, size).items() if k in ("path", "options")}
+        self.targets[name] = {"source": source, **place, **given, "image_size": size}
         return f"{self.protocol(fill)}@{name}"
 
     def differs(self, table: PaperTable, fill: Fill) -> list[str]:

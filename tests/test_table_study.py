@@ -137,6 +137,14 @@ def test_what_the_command_line_changes_is_named(nowhere: Path) -> None:
     assert cell["differs"] == ["schedule: scale.training.batch_size=1024"]
 
 
+def test_the_place_of_a_data_set_is_said_once(nowhere: Path) -> None:
+    for argument in ("targets.imagenet.path=/nowhere", "data=imagenet data.path=/nowhere"):
+        plan = planned("dnc/table1", "paper", nowhere, *argument.split())
+        assert {c.data["path"] for c in plan.study.conditions} == {"/nowhere"}
+        assert {e.data["path"] for e in plan.study.evaluations.values()} == {"/nowhere"}
+        assert "differs" not in cells_of(plan, "dnc/table1")["BYOL,1000", "top1"]
+
+
 def test_absent_data_is_a_caution_of_a_dry_run_and_an_error_of_a_run(nowhere: Path) -> None:
     plan = planned("dnc/table1", "paper", nowhere)
     assert plan.cautions == ("data absent: imagenet is planned by its published 1,271,158 training "
