@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
 def living(ours: list[Submission]) -> dict[str, batch.Living]:
     """The jobs of submissions that have not ended."""
     ids = {i for submission in ours for i in submission.all_ids}
-    names = [name for submission in ours for name in submission.uncertain]
+    names = [name for submission in ours for _, name in submission.uncertain]
     here = {i for i in ids if ":" in i}
     found = local.living(here)
     return found | (batch.living(ids - here, names) if ids - here or names else {})

@@ -76,7 +76,7 @@ class Slurm:
     setup: tuple[str, ...] = option((), help="shell lines before the job: module load, ...")
     slurm: dict | None = option(None, help="any other option of sbatch: {reservation: x}")
     resources: dict | None = option(None, help="by kind of stage: {pretrain: {gpus: 1}, ...}")
-    max_running: int | None = option(None, at_least=1, help="jobs of an array at a time")
+    max_running: int | None = option(None, at_least=1, help="jobs of a submission at a time")
     pack: int | None = option(None, at_least=1, help="units side by side in one allocation")
     turns: int | None = option(None, at_least=1, help="units in turn in one allocation")
     gpu_memory_gb: float | None = option(None, above=0, help="with it, pack follows from memory")

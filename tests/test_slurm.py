@@ -91,9 +91,17 @@ def test_what_waits_is_shown_and_cancelled(cluster: Cluster, tmp_path: Path) -> 
     held = cluster.run(tmp_path, "launcher.slurm.hold=true", "launcher.max_running=2")
     assert held.returncode == 0, held.stderr
     assert len(cluster.jobs()) == 7  # with the one that reports
+    names = cluster.ask("squeue", "-h", "-o", "%j").split()
+    assert {name.rpartition("-")[2] for name in names} == {"lane0", "lane1", "report"}
     study = TINY[:2]
+    # as if the command had been killed between sbatch's answer and writing it down
+    ids = latest(tmp_path).folder / "ids.jsonl"
+    lines = ids.read_text().splitlines(keepends=True)
+    lost = next(n for n, line in enumerate(lines) if '"array": 3, "ids"' in line)
+    ids.write_text("".join(lines[:lost] + lines[lost + 1:]))
     status = cluster.run(tmp_path, base=study, module="harness.status")
     assert "queued: " in status.stdout and "JobHeldUser" in status.stdout
+    assert sorted(ids.read_text().splitlines(keepends=True)) == sorted(lines)  # found again
     cell = cluster.run(tmp_path, "cell=dnc,curated,0", base=study, module="harness.status")
     assert cell.stdout.count("queued") == 8 and cell.stdout.count("log: ") == 8
     wrong = cluster.run(tmp_path, "cell=dnc", base=study, module="harness.status")

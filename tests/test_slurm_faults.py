@@ -16,9 +16,8 @@ from support import contents, sweep
 
 pytestmark = pytest.mark.slow
 
-# Long enough for faults to find something running.
-GRID = ("grid=curation_gap", "scale=smoke", "grid.methods=[random_init,simclr,moclr_base,dnc]",
-        "grid.seeds=[0]", "scale.training.epochs=12")
+# Long enough for faults to find something running, and small: every fault costs an import of torch.
+GRID = tuple(word for word in TINY if "epochs" not in word) + ("scale.training.epochs=40",)
 
 
 def completions(results: Path) -> Counter[str]:
@@ -45,7 +44,7 @@ def test_fifty_faults_change_no_number(cluster: Cluster, tmp_path: Path) -> None
                 faults.one()
             else:
                 faults.repair()
-            time.sleep(0.7)
+            time.sleep(faults.chance.uniform(0.5, 4.0))
         said, complaint = process.communicate()
         code = process.returncode
         assert code in (0, 1) and "Traceback" not in complaint, complaint
@@ -54,7 +53,7 @@ def test_fifty_faults_change_no_number(cluster: Cluster, tmp_path: Path) -> None
     assert code == 0
     assert contents(disturbed) == contents(undisturbed)
     times = completions(disturbed)
-    assert len(times) > 20 and max(times.values()) == 1, times.most_common(3)
+    assert len(times) == 11 and max(times.values()) == 1, times.most_common(3)
     assert sum(faults.done.values()) >= 50 and min(faults.done.values()) >= 3, faults.done
 
 

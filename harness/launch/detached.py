@@ -38,6 +38,8 @@ def submit(plan: Plan, store: Store, settings: Mapping[str, Any]) -> Asked:
             return Asked(None, elsewhere)
         made = _jobs(todo, store, settings, elsewhere) if slurm_ else [_one_job(todo, settings)]
         groups = arrays(made, largest) if slurm_ else [made]
+        if slurm_ and settings["launcher"]["max_running"] and len(groups) > 1:
+            groups = arrays(made, 1)
         taken = snapshot.take(plan.study.results, plan.study.plugins)
         submission = _write(plan, store, settings, made, groups, taken)
         for stage in todo:  # an old failure must not pass for one of the new attempt

@@ -73,10 +73,10 @@ class Submission:
         return [i for line in self.lines for i in line.get("ids", ())]
 
     @property
-    def uncertain(self) -> list[str]:
-        """Names of arrays that may or may not have been accepted: whoever asked died meanwhile."""
+    def uncertain(self) -> list[tuple[int | None, str]]:
+        """Arrays (number, name) of which nobody knows if they were accepted: the asker died."""
         answered = {line["array"] for line in self.lines if "ids" in line or "refused" in line}
-        return [line["name"] for line in self.lines
+        return [(line["array"], line["name"]) for line in self.lines
                 if "name" in line and line["array"] not in answered]
 
     @cached_property

@@ -29,22 +29,30 @@ def submit(submission: Submission, arrays: Sequence[Sequence[Job]],
            launcher: Mapping[str, Any], snapshot: Path, study: Path | None) -> None:
     """Submit every array after those that it waits for, then the job that collects.
 
+    Slurm limits how many jobs of one array run. Where `max_running` is to hold for several, each
+    is one job (see `detached`) in one of so many lanes: jobs of one name that run one by one.
+
     Raises UserError when the first is refused (nothing was submitted), Failure when a later one is.
     """
-    roots: dict[int, str] = {}
+    title = f"{submission.facts['study']}.{submission.name}"
+    lanes = launcher["max_running"] if len(arrays) > 1 else None
+    ids: dict[int, str] = {}
+    last: dict[str, str] = {}
     for number, members in enumerate(arrays):
-        after = sorted({roots[n] for n in members[0].after} | members[0].after_ids)
-        name = f"{submission.name}-{number}"
-        executor = _executor(submission, launcher, snapshot, name, after, members[0])
+        after = sorted({ids[n] for n in members[0].after} | members[0].after_ids)
+        name = f"{title}-lane{number % lanes}" if lanes else f"{title}-{number}"
+        executor = _executor(submission, launcher, snapshot, name, after, members[0], bool(lanes))
         tasks = [Allocation(str(submission.folder), job.number) for job in members]
-        ids = _submit(submission, number, name, executor, tasks)
-        roots |= {job.number: i for job, i in zip(members, ids, strict=True)}
+        found = _submit(submission, number, name, executor, tasks)
+        ids |= {job.number: i for job, i in zip(members, found, strict=True)}
+        last[name] = found[0].split("_")[0]
     if study is not None:
-        waited = {n for members in arrays for job in members for n in job.after}
-        last = sorted({i.split("_")[0] for n, i in roots.items() if n not in waited})
-        executor = _executor(submission, launcher, snapshot, f"{submission.name}-report", last,
-                             None)
-        _submit(submission, None, f"{submission.name}-report", executor, [Collect(str(study))])
+        if not lanes:
+            waited = {n for members in arrays for job in members for n in job.after}
+            last = {i: i for i in {i.split("_")[0] for n, i in ids.items() if n not in waited}}
+        name = f"{title}-report"
+        executor = _executor(submission, launcher, snapshot, name, sorted(last.values()), None)
+        _submit(submission, None, name, executor, [Collect(str(study))])
 
 
 def _submit(submission: Submission, number: int | None, name: str, executor: Any,
@@ -70,7 +78,7 @@ def _submit(submission: Submission, number: int | None, name: str, executor: Any
 
 
 def _executor(submission: Submission, launcher: Mapping[str, Any], snapshot: Path, name: str,
-              after: Sequence[str], job: Job | None) -> Any:
+              after: Sequence[str], job: Job | None, lane: bool = False) -> Any:
     """A submitit executor with the options of the launcher and the resources of a job."""
     import submitit
 
@@ -80,8 +88,9 @@ def _executor(submission: Submission, launcher: Mapping[str, Any], snapshot: Pat
     options = {f"slurm_{key}": launcher[key] for key in PASSED if launcher.get(key) is not None}
     extra = {"chdir": str(snapshot), "requeue": True, "kill-on-invalid-dep": "yes",
              **(launcher["slurm"] or {})}
-    if after:
-        options["slurm_dependency"] = "afterany:" + ":".join(after)
+    waits = ["afterany:" + ":".join(after)] * bool(after) + ["singleton"] * lane
+    if waits:
+        options["slurm_dependency"] = ",".join(waits)
     if launcher["max_running"]:
         options["slurm_array_parallelism"] = launcher["max_running"]
     path = f"export PYTHONPATH={shlex.quote(str(snapshot))}${{PYTHONPATH:+:$PYTHONPATH}}"

@@ -162,7 +162,7 @@ def _living(placed: Mapping[str, Submission]) -> dict[str, batch.Living]:
     ids = {submission.ids.get(submission.job_of[key], "")
            for key, submission in placed.items()} - {""}
     local = {i for i in ids if ":" in i}
-    names = [name for submission in involved.values() for name in submission.uncertain]
+    names = [name for submission in involved.values() for _, name in submission.uncertain]
     found = living_here(local)
     if ids - local or names:
         found |= batch.living(ids - local, names)
@@ -173,10 +173,10 @@ def _living(placed: Mapping[str, Submission]) -> dict[str, batch.Living]:
 
 def _recover(submission: Submission, found: Mapping[str, batch.Living]) -> None:
     """Write down the ids of arrays whose submitter died before it could."""
-    for name in submission.uncertain:
-        root = {job.split("_")[0] for job, living in found.items() if living.name == name}
-        if len(root) == 1 and not name.endswith("-report"):
-            number, base = int(name.rpartition("-")[2]), root.pop()
-            members = submission.facts["arrays"][number]
+    known = {job.split("_")[0] for job in submission.all_ids}
+    for number, name in submission.uncertain:
+        root = {job.split("_")[0] for job, living in found.items() if living.name == name} - known
+        if len(root) == 1 and number is not None:
+            base, members = root.pop(), submission.facts["arrays"][number]
             ids = [base] if len(members) == 1 else [f"{base}_{i}" for i in range(len(members))]
             submission.note(array=number, ids=ids)
