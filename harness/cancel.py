@@ -4,6 +4,7 @@
     python -m harness.cancel grid=curation_gap scale=smoke results=DIR
 
     grid=NAME     the grid
+    table=NAME    instead of a grid, a published table (dnc/table3), a paper (dnc), or all
     scale=NAME    its scale (default laptop)
     results=DIR   the root of everything that is written (default results)
 
@@ -16,13 +17,13 @@ from __future__ import annotations
 import getpass
 from pathlib import Path
 
-from .arguments import RESULTS, find, parse, wants_help
+from .arguments import RESULTS, find, named, parse, wants_help
 from .errors import door
 from .launch import batch, local
 from .launch.ledger import Submission, submissions
 from .store import Store, now
 
-DEFAULTS = {"grid": "", "scale": "laptop", "results": RESULTS}
+DEFAULTS = {"grid": "", "table": "", "scale": "laptop", "results": RESULTS}
 
 
 def main(arguments: list[str]) -> int:
@@ -31,7 +32,8 @@ def main(arguments: list[str]) -> int:
         print(__doc__)
         return 0
     options = parse(arguments, DEFAULTS, "harness.cancel")
-    folder = find(Path(options["results"]).expanduser(), options["grid"], options["scale"])
+    folder = find(Path(options["results"]).expanduser(), named(options, "harness.cancel"),
+                  options["scale"])
     store = Store(folder.parent / "store")
     ours = [s for s in submissions(store) if s.facts["study"] == folder.name and not s.cancelled]
     found = living(ours)
