@@ -262,7 +262,7 @@ def _job(stage: dict[str, Any], images: Images, inputs: dict[str, Path], num_gro
         labels=labels_of(images.labels, context.device),
         views=_views(method, params) if method.trainable else (), training=training,
         seed=params["seed"], device=context.device, identity=stage["key"],
-        groups=groups, teachers=teachers)
+        groups=groups, teachers=teachers, at_once=params.get("images_at_once"))
 
 
 def _method(params: dict[str, Any], info: Info, context: Context) -> Method:

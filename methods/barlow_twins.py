@@ -37,6 +37,7 @@ class BarlowTwins(Method):
         {"recipe": "byol_t", "rule": "torchvision"},
         {"recipe": "byol_t_prime", "rule": "torchvision"},
     )
+    couples = "the cross-correlation over the batch"
 
     @dataclass(frozen=True)
     class Config(Method.Config):

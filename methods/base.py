@@ -65,18 +65,25 @@ class Method(nn.Module):
     revision: raised by hand when the meaning of the method changes; it is part of every key.
     keeps: the state beside the networks, out of "ema", "queue", "bank", "memory".
     refuses, warns: limits between options and the batch, see methods/limits.py.
+    couples: what of the loss depends on which images are in one forward pass, BatchNorm aside:
+        "negatives of the batch"; "" for a loss that is a mean over images.
     trainable: False for a reference that is evaluated as it is; its `loss` is never called.
 
     Everything that training changes is a parameter or a buffer, so `state_dict()` is the whole
     state. Random numbers come from torch's global generator only. Where several processes share a
     batch each gets its own images: what compares images gathers them, and what draws draws for all
     of them (`methods/parts/distributed.py`).
+
+    Where a batch does not fit, `loss` is called on several parts of it before `after_step`: a queue
+    or bank that moves after the step then gets the rows of all parts, in their order, and an
+    average moves once. What moves inside `loss` moves with each part.
     """
 
     paper: str = ""
     views: tuple[str | Mapping[str, Any], ...] = ()
     revision: int = 1
     keeps: tuple[str, ...] = ()
+    couples: str = ""
     needs_labels: bool = False
     needs_teachers: bool = False
     trainable: bool = True

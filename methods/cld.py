@@ -30,6 +30,7 @@ class CLD(Method):
     )
     views: tuple[str, ...] = ("cld_a_plus", "cld_a_plus", "cld_a_plus")
     keeps = ("ema", "queue")
+    couples = "the groups of the batch"
     refuses = (
         ("queue_size < batch_size and instance != 'npid' and instance != 'byol'",
          "option 'queue_size' {queue_size} is smaller than the batch of {batch_size}: raise it"

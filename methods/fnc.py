@@ -33,6 +33,7 @@ class FNC(SimCLR):
         " arXiv 2011.11765"
     )
     keeps = ("ema", "memory")
+    couples = "negatives of the batch and its place in the memory"
     refuses = (
         (
             "score_views == 'support' and not support_size",

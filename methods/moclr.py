@@ -26,6 +26,7 @@ class MoCLR(TwoBranch):
     paper = "Divide and Contrast: Self-supervised Learning from Uncurated Data, arXiv 2105.08054"
     views = ("byol_t", "byol_t_prime")
     keeps = ("ema",)
+    couples = "negatives of the batch"
 
     @dataclass(frozen=True)
     class Config(Method.Config):

@@ -29,6 +29,7 @@ class MoCoV3(TwoBranch):
         {"recipe": "byol_t_prime", "rule": "torchvision", "crop_min": 0.2},
     )
     keeps = ("ema",)
+    couples = "negatives of the batch"
     average_first = True
 
     @dataclass(frozen=True)

@@ -9,9 +9,7 @@ Shapes: N images of the batch, V anchor views, D width, K prototypes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,11 +45,12 @@ class MSN(Method):
     """Assign masked and small views to prototypes as the averaged network assigns a whole one."""
 
     paper = "Masked Siamese Networks for Label-Efficient Learning, arXiv 2204.07141"
-    views: tuple[Mapping[str, Any], ...] = (
+    views: tuple[dict[str, object], ...] = (
         {"recipe": "simclr_cifar", "blur_p": 0.5, "crop_min": 0.3},
         {"recipe": "simclr_cifar", "blur_p": 0.5, "crop_min": 0.3},
     )
     keeps = ("ema",)
+    couples = "Sinkhorn targets and the mean assignment of the batch"
 
     @dataclass(frozen=True)
     class Config(Method.Config):

@@ -31,7 +31,7 @@ C = TypeVar("C", bound=type)
 HERE = Path(__file__).parent
 READ = frozenset(
     ("paper", "views", "revision", "keeps", "needs_labels", "needs_teachers", "trainable")
-    + ("refuses", "warns")
+    + ("refuses", "warns", "couples")
 )
 
 
@@ -53,6 +53,7 @@ class MethodSpec:
     options: dict[str, Option]
     refuses: Rules = ()
     warns: Rules = ()
+    couples: str = ""
 
 
 def register(name: str) -> Callable[[C], C]:
@@ -192,6 +193,7 @@ def _method_spec(
         options=reading.inherited_options(module, node, find),
         refuses=facts.get("refuses", ()),
         warns=facts.get("warns", ()),
+        couples=facts.get("couples", ""),
     )
 
 

@@ -29,6 +29,7 @@ class SimCLR(Method):
         "A Simple Framework for Contrastive Learning of Visual Representations, arXiv 2002.05709"
     )
     views: tuple[str, ...] = ("simclr", "simclr")
+    couples = "negatives of the batch"
 
     @dataclass(frozen=True)
     class Config(Method.Config):

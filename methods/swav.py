@@ -41,6 +41,7 @@ class SwAV(Method):
     views: tuple[str, ...] = ("swav_global", "swav_global")
     revision = 2  # small crops are 96 of 224 pixels wide
     keeps = ("queue",)
+    couples = "Sinkhorn codes of the batch"
     refuses = (
         ("queue_size and queue_size < batch_size",
          "option 'queue_size' {queue_size} is smaller than the batch of {batch_size}: raise it"

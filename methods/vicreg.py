@@ -41,6 +41,7 @@ class VICReg(Method):
         {"recipe": "byol_t", "rule": "torchvision"},
         {"recipe": "byol_t_prime", "rule": "torchvision"},
     )
+    couples = "variance and covariance over the batch"
 
     @dataclass(frozen=True)
     class Config(Method.Config):

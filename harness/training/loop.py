@@ -35,7 +35,8 @@ class Job:
 
     feed: the n images; labels: int64 (n,) on the device; groups: int64 (n,) on the CPU;
     views: one augmentation per view of the method, which draws for the whole batch where several
-    processes share it; identity: the stage that the checkpoint must belong to.
+    processes share it; identity: the stage that the checkpoint must belong to; at_once: images of a
+    forward pass over all processes where a batch has more, so that gradients are accumulated.
     """
 
     method: Method
@@ -48,6 +49,7 @@ class Job:
     identity: str
     groups: Tensor | None = None
     teachers: Teachers | None = None
+    at_once: int | None = None
 
     @property
     def batch_size(self) -> int:
@@ -55,9 +57,28 @@ class Job:
         return min(self.training.batch_size, len(self.feed))
 
     @property
+    def parts(self) -> int:
+        """Forward passes of an update, each of an equal part of the batch."""
+        return equal_parts(self.batch_size, self.at_once)
+
+    @property
     def num_steps(self) -> int:
         """Updates of the run."""
         return schedules.num_steps(self.training.epochs, len(self.feed), self.batch_size)
+
+
+def equal_parts(batch_size: int, at_once: int | None) -> int:
+    """The fewest equal parts of a batch with at most `at_once` images each.
+
+    Raises ValueError where only parts of a single image are equal.
+    """
+    parts = -(-batch_size // (at_once or batch_size))
+    while batch_size % parts:
+        parts += 1
+    if parts == batch_size > 1:
+        raise ValueError(f"a batch of {batch_size} images has no equal parts of 2 to {at_once}: "
+                         "choose another batch_size, or micro_batch")
+    return parts
 
 
 @dataclass(frozen=True)
@@ -81,7 +102,8 @@ class Loop:
 
     def __init__(self, job: Job, surroundings: Surroundings) -> None:
         """Raise ValueError for a batch that the processes cannot share."""
-        distributed.shares(job.batch_size)
+        self.part_size = job.batch_size // job.parts
+        distributed.shares(self.part_size)
         distributed.convert(job.method)
         self.job, self.around = job, surroundings
         training = job.training
@@ -92,7 +114,7 @@ class Loop:
         self.optimizer = build_optimizer(
             job.method, training.optimizer, lr=training.lr, momentum=training.momentum,
             weight_decay=training.weight_decay)
-        self.batches = job.feed.batches(job.batch_size, derive(job.seed, "sampling"))
+        self.batches = job.feed.batches(self.part_size, derive(job.seed, "sampling"))
         # on the CPU whatever the device, as the views ask for: the same crops everywhere
         self.augmentation = torch.Generator().manual_seed(derive(job.seed, "views"))
         self.losses = torch.zeros(self.num_steps, device=job.device)
@@ -127,16 +149,27 @@ class Loop:
         training = job.training
         set_lr(optimizer, schedules.learning_rate(
             training.schedule, self.step, self.num_steps, self.warmup, training.lr))
-        batch = self._batch()
-        with autocast(training.precision, job.device):
+        optimizer.zero_grad(set_to_none=True)
+        losses = [self._backward(self._batch()) for _ in range(job.parts)]
+        loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+        self.losses[self.step] = distributed.average(job.method.parameters(), loss)
+        optimizer.step()
+        job.method.after_step(self.step / self.num_steps)
+
+    def _backward(self, batch: Batch) -> Tensor:
+        """Add a part's share of the gradients of the batch; its share of the loss ().
+
+        A loss that couples images is so the mean of the parts' losses, each as if it were a batch.
+        """
+        job = self.job
+        with autocast(job.training.precision, job.device):
             loss = job.method.loss(batch)
             if isinstance(loss, dict):
                 loss = torch.stack([part.float() for part in loss.values()]).sum()
-        optimizer.zero_grad(set_to_none=True)
+        if job.parts > 1:
+            loss = loss / job.parts
         loss.backward()
-        self.losses[self.step] = distributed.average(job.method.parameters(), loss)
-        optimizer.step()
-        job.method.after_step(batch.progress)
+        return loss.detach()
 
     def _batch(self) -> Batch:
         job = self.job

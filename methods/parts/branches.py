@@ -44,7 +44,7 @@ class QueueBranch(nn.Module):
         self.average_first = average_first
         self.splits = splits
         self.key_encoder.local_norm = splits > 1
-        self._keys: Tensor | None = None
+        self._keys: list[Tensor] = []  # of each forward pass of this step
 
     def encode(self, key_view: Tensor) -> Tensor:
         """Return the unit keys (N, D) of images (N, 3, H, W).
@@ -61,10 +61,10 @@ class QueueBranch(nn.Module):
 
     def keys(self, key_view: Tensor) -> Tensor:
         """Return the keys of this step, after the key encoder's move if it moves first."""
-        if self.average_first:
+        if self.average_first and not self._keys:
             self.key_encoder.update(self.momentum)
-        self._keys = self.encode(key_view).to(self.queue.rows.dtype)
-        return self._keys
+        self._keys.append(self.encode(key_view).to(self.queue.rows.dtype))
+        return self._keys[-1]
 
     def loss(self, queries: Sequence[Tensor], key_view: Tensor) -> Tensor:
         """Return the mean over the queries' InfoNCE; the queries are computed before this call.
@@ -78,11 +78,14 @@ class QueueBranch(nn.Module):
 
     def after_step(self, progress: float = 0.0) -> None:
         """Enqueue the keys; not in `loss`, since backward still needs the rows they replace."""
-        if self._keys is not None:
-            self.queue.push(self._keys)
-        self._keys = None
+        self._enqueue()
+        self._keys = []
         if not self.average_first:
             self.key_encoder.update(self.momentum)
+
+    def _enqueue(self) -> None:
+        for keys_ND in self._keys:
+            self.queue.push(keys_ND)
 
 
 class JigsawBranch(QueueBranch):
@@ -113,9 +116,8 @@ class JigsawBranch(QueueBranch):
 
     def after_step(self, progress: float = 0.0) -> None:
         """Enqueue the keys once for each query."""
-        for _ in range(self._again if self._keys is not None else 0):
-            assert self._keys is not None
-            self.queue.push(self._keys)
+        for _ in range(self._again):
+            self._enqueue()
         super().after_step(progress)
 
 
@@ -153,7 +155,7 @@ class BankBranch(nn.Module):
 
     def remember(self, views: Sequence[Tensor], index_N: Tensor) -> None:
         """Note the views' embeddings for the update after the step, the last view first."""
-        self._seen = [(index_N, x_ND.detach()) for x_ND in reversed(views)]
+        self._seen += [(index_N, x_ND.detach()) for x_ND in reversed(views)]
 
     def loss(self, views: Sequence[Tensor], index_N: Tensor) -> Tensor:
         """Return the mean over the views of the cross entropy with the image's own row.

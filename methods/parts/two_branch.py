@@ -37,6 +37,7 @@ class TwoBranch(Method):
         self.projector = projector
         self.predictor = nn.Identity() if predictor is None else predictor
         self.target = Momentum(self.backbone, self.projector)
+        self._moved = False  # in this step
 
     def online(self, view: Tensor) -> Tensor:
         """Return the online branch's output (N, D) for images (N, 3, H, W)."""
@@ -50,7 +51,8 @@ class TwoBranch(Method):
         """Return the sum of both directions."""
         first, second = batch.views
         q1_ND, q2_ND = self.online(first), self.online(second)
-        if self.average_first:
+        if self.average_first and not self._moved:
+            self._moved = True
             self.target.update(cosine_momentum(self.config.momentum, batch.progress))
         k1_ND, k2_ND = self.target(first), self.target(second)
         return crossed(self.compare, (q1_ND, q2_ND), (k1_ND, k2_ND))
@@ -59,3 +61,4 @@ class TwoBranch(Method):
         """Move the target towards the online network."""
         if not self.average_first:
             self.target.update(cosine_momentum(self.config.momentum, progress))
+        self._moved = False
