@@ -14,13 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-# scipy.stats costs 1.7 s to import, scipy.special 0.4 s; these two functions are all we need.
-from scipy.special import stdtr, stdtrit
+# scipy.stats costs 1.7 s to import, scipy.special 0.4 s; these functions are all we need.
+from scipy.special import nctdtr, stdtr, stdtrit
 
 Floats = npt.NDArray[np.float64]
 MISSING = "--"
 # Differences of stored accuracies that agree to 1e-12 differ by rounding only.
 SAME = 1e-12
+# The chance of finding an effect that is there, for which further seeds are counted.
+POWER = 0.8
+MOST_SEEDS = 200
 
 
 class Mean(float):
@@ -209,3 +212,23 @@ def holm(p_values: Sequence[float] | Floats) -> Floats:
         largest = max(largest, min(1.0, (len(order) - rank) * float(p[index])))
         adjusted[index] = largest
     return adjusted
+
+
+def seeds_for(effect: float, alpha: float, power: float = POWER,
+              most: int = MOST_SEEDS) -> int | None:
+    """The least number of pairs with which a paired t-test would find a standardised effect.
+
+    `effect` is |mean| / sd of the differences, `alpha` the two-sided level; from the noncentral t
+    distribution (Cohen, "Statistical power analysis", 1988). None: more than `most`.
+    """
+    n = np.arange(2, most + 1)
+    reached = power_of(effect, n, alpha) >= power
+    return int(n[int(np.argmax(reached))]) if reached.any() else None
+
+
+def power_of(effect: float, n: npt.NDArray[np.int64], alpha: float) -> Floats:
+    """How often a two-sided paired t-test of `n` pairs finds `effect`, with its sign right."""
+    # past 20 standard deviations two pairs settle it, and the series of nctdtr loses its digits
+    effect = min(abs(effect), 20.0)
+    critical = stdtrit(n - 1, 1 - alpha / 2)
+    return np.asarray(1 - nctdtr(n - 1, effect * np.sqrt(n), critical), dtype=np.float64)

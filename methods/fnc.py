@@ -103,7 +103,7 @@ class FNC(SimCLR):
             keys = self.memory = torch.cat([new, self.memory])[: len(self.memory)]
         else:
             with torch.no_grad():
-                rest = [self._embed(batch.views[self.anchors :])] if not config.multi_crop else []
+                rest = [self._embed(more)] if (more := batch.views[self.anchors :]) else []
             seen, keys = torch.cat([z.detach(), *rest]), gather(z, self.anchors)
         paper, eliminate = config.variant == "paper", config.mode == "elimination"
         support = config.score_views == "support" or (paper and config.support_size > 0)
