@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from harness import record_file
 from harness.errors import UserError, unknown
 from harness.evaluation.measures import known, measure
 
@@ -113,11 +114,15 @@ class Cube:
 
 @dataclass(frozen=True)
 class Measured:
-    """A study with the records that belong to it; `notes` say what a reader has to know."""
+    """A study with the records that belong to it; `notes` say what a reader has to know.
+
+    `folder` is where it was read from: other files that belong to it lie there (harness.beside).
+    """
 
     study: Study
     records: pd.DataFrame
     notes: tuple[str, ...]
+    folder: Path | None = None
 
     @cached_property
     def seeds(self) -> tuple[int, ...]:
@@ -198,13 +203,11 @@ def read(folder: Path) -> Measured:
     study = read_study(folder / "study.json")
     path = folder / "records.parquet"
     try:
-        frame = pd.read_parquet(path)
+        frame, notes = record_file.read(path)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; run: {study.command}") from None
-    except Exception as error:  # pyarrow raises several unrelated classes on a damaged file
-        first = str(error).splitlines()[0]
-        raise UserError(f"{path} is not readable ({first}); delete it, it is made again") from None
-    return check(study, frame, str(path))
+    found = check(study, frame, str(path))
+    return replace(found, notes=(*notes, *found.notes), folder=folder)
 
 
 def read_study(path: Path) -> Study:

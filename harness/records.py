@@ -1,138 +1,219 @@
-"""Records: what the store knows of every cell of a study, as one table.
+"""Records: what the store knows of every cell of a study, as tables beside its study.json.
 
-`records.parquet` is a cache: it can be deleted and is made again from `study.json` and the store.
+    records.parquet      one row per cell and metric
+    per_class.parquet    one row per cell: the accuracy on every class of the study's own images
+    runs.json            how every stage behind a cell was made: parameters, versions, command
+
+All of them are caches: they can be deleted and are made again from `study.json` and the store. An
+artifact is read, and checked against its checksums, when it is new or was changed since the last
+time (see record_cache).
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import record_file
+from .artifact import distil, read_artifact
 from .errors import Failure
-from .evaluation import evaluation
 from .evaluation.shots import shot_accuracies
-from .store import Store, read_json, write_atomic
+from .record_cache import ABSENT, Cache, digest_of, file_stamp, stamp
+from .stages import canonical
+from .store import Store, write_atomic
 
 if TYPE_CHECKING:
     import pandas as pd
 
+RECORDS, PER_CLASS, RUNS = "records.parquet", "per_class.parquet", "runs.json"
+
 
 def collect(folder: Path) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Read every record of the study in `folder` and write its `records.parquet`.
+    """Read every record of the study in `folder` and write its three files.
 
     Returns the table (one row per cell and metric) and, by key, what is damaged; damaged and
-    missing cells have no row.
+    missing cells have no row. 100,000 records take 10 s at first and 1 s when nothing has changed
+    (benchmarks/records.py).
     """
-    import pandas as pd
-
-    from .measured import COLUMNS
-
-    study = json.loads((folder / "study.json").read_text())
-    reader = _Reader(Store(folder.parent / "store"), study)
-    rows = list(reader.rows())
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    frame["level"] = frame["level"].astype(float)
-    buffer = io.BytesIO()
-    frame.to_parquet(buffer, index=False)
-    write_atomic(folder / "records.parquet", buffer.getvalue())
+    data = (folder / "study.json").read_bytes()
+    study = json.loads(data)
+    store = Store(folder.parent / "store")
+    cache = Cache.open(store.root / "index" / f"{folder.name}.parquet")
+    reader = _Reader(store, study, cache)
+    about = {"study": hashlib.sha256(data).hexdigest(), "damaged": "{}",
+             "stamps": digest_of(reader.stamps, reader.stamps)}
+    if {**about, **_outputs(folder)} == {k: v for k, v in cache.about.items() if k != "revision"}:
+        return record_file.read(folder / RECORDS)[0], {}
+    frame, classes = reader.tables()
+    record_file.write(folder / RECORDS, frame)
+    _write_classes(folder / PER_CLASS, classes)
+    write_atomic(folder / RUNS, (canonical(reader.runs()) + "\n").encode())
+    about["damaged"] = json.dumps(reader.damaged, sort_keys=True)
+    reader.write_cache({**about, **_outputs(folder)})
     return frame, reader.damaged
+
+
+def _outputs(folder: Path) -> dict[str, str]:
+    return {name: str(file_stamp(folder / name)) for name in (RECORDS, PER_CLASS, RUNS)}
 
 
 class _Reader:
     """Reads each artifact once: encoders and feature sets are shared by many cells."""
 
-    def __init__(self, store: Store, study: Mapping[str, Any]) -> None:
-        self.store, self.study = store, study
-        self.methods = {method["id"]: method for method in study["methods"]}
-        self.conditions = {condition["id"]: condition for condition in study["conditions"]}
+    def __init__(self, store: Store, study: Mapping[str, Any], cache: Cache) -> None:
+        self.store, self.study, self.cache = store, study, cache
         self.damaged: dict[str, str] = {}
-        self._cost: dict[str, dict[str, Any]] = {}
-        self._cells: dict[str, dict[str, Any]] = {}
+        self._kept: dict[str, dict[str, Any]] = {}
+        self._text: dict[str, str] = {}
+        self._costs: dict[str, dict[str, Any]] = {}
+        self.kinds = {cell["key"]: "evaluate" for cell in study["cells"]}
+        for lineage in study["ancestry"].values():
+            self.kinds |= {key: kind for kind, key in lineage}
+        self.kinds |= {cell["features_key"]: "features" for cell in study["cells"]
+                       if cell.get("features_key")}
+        self.stamps = {key: stamp(str(self.folder(kind, key)))
+                       for key, kind in self.kinds.items()}
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """One row per cell and metric of what is in the store."""
+    def folder(self, kind: str, key: str) -> str:
+        """Where the artifact lies; what others have shared without its arrays lies apart."""
+        path = f"{self.store.root}/{kind}/{key[:2]}/{key}"
+        if kind == "evaluate" or os.path.isdir(path):
+            return path
+        light = f"{self.store.root}/light/{kind}/{key[:2]}/{key}"
+        return light if os.path.isdir(light) else path
+
+    def kept(self, key: str) -> dict[str, Any]:
+        """What is kept of an artifact; raises Failure or FileNotFoundError for a bad one."""
+        if key not in self._kept:
+            if self.cache.stamps.get(key) == self.stamps[key] != ABSENT:
+                self._text[key] = self.cache.kept()[key]
+                self._kept[key] = json.loads(self._text[key])
+            else:
+                kind = self.kinds[key]
+                found = read_artifact(Path(self.folder(kind, key)), whole=kind == "evaluate")
+                self._kept[key] = distil(kind, found)
+                self._text[key] = json.dumps(self._kept[key])
+        return self._kept[key]
+
+    def tables(self) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+        """The records, and the accuracies on every class."""
+        import pandas as pd
+
+        from .measured import COLUMNS
+
+        columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+        classes = []
+        for cell, shared, kept, values in self._cells():
+            count = len(values)
+            for name, value in shared.items():
+                columns[name] += [value] * count
+            columns["metric"] += values
+            columns["value"] += values.values()
+            if kept["per_class"] is not None and "@" not in cell["evaluation"]:
+                classes.append({name: cell[name] for name in ("method", "condition", "seed",
+                                                              "evaluation")}
+                               | {"evaluate_key": cell["key"], "accuracy": kept["per_class"]})
+        frame = pd.DataFrame(columns)
+        frame["level"] = frame["level"].astype(float)
+        return frame, classes
+
+    def _cells(self) -> Iterator[tuple[Mapping[str, Any], dict[str, Any], dict[str, Any],
+                                       dict[str, float]]]:
+        """Each cell that is in the store, what its rows share, what was kept, and its numbers."""
+        methods = {method["id"]: method for method in self.study["methods"]}
+        conditions = {condition["id"]: condition for condition in self.study["conditions"]}
         for cell in self.study["cells"]:
-            if cell["key"] in self.damaged or not self.store.has("evaluate", cell["key"]):
+            key = cell["key"]
+            if key in self.damaged or self.stamps[key] == ABSENT:
                 continue
             try:
-                yield from self._cell_rows(cell)
+                kept, cost = self.kept(key), self._cost(cell["pretrain_key"])
+                values = {**kept["values"], **self._shots(cell, kept)}
             except (Failure, FileNotFoundError) as error:
-                self.damaged[cell["key"]] = str(error)
+                self.damaged[key] = str(error)
+                continue
+            except (KeyError, ValueError, TypeError) as error:
+                self.damaged[key] = (f"{self.folder('evaluate', key)}: is no evaluation that this "
+                                     f"version reads ({error})")
+                continue
+            shared = self._shared(cell, methods[cell["method"]], conditions[cell["condition"]])
+            yield cell, {**shared, **cost, **{name: kept[name] for name in (
+                "protocol", "n_test", "git_commit", "code", "hardware", "created")},
+                "torch": kept["versions"].get("torch", "")}, kept, values
 
-    def _cell_rows(self, cell: Mapping[str, Any]) -> list[dict[str, Any]]:
-        measured = self._evaluation(cell["key"])
-        method, condition = self.methods[cell["method"]], self.conditions[cell["condition"]]
-        metrics, record = measured["metrics"], measured["record"]
-        shared = {
+    def _shared(self, cell: Mapping[str, Any], method: Mapping[str, Any],
+                condition: Mapping[str, Any]) -> dict[str, Any]:
+        return {
             "grid": self.study["grid"], "scale": self.study["scale"], "method": method["id"],
             "method_label": method["label"], "reference": method["reference"],
             "condition": condition["id"], "condition_label": condition["label"],
             "level": math.nan if condition["level"] is None else condition["level"],
             "seed": cell["seed"], "evaluation": cell["evaluation"],
             "evaluate_key": cell["key"], "features_key": cell["features_key"],
-            "pretrain_key": cell["pretrain_key"], "protocol": measured["protocol"],
-            "n_test": metrics["n_test"], "git_commit": record["git_commit"],
-            "code": record["code"], "hardware": record["hardware"],
-            "torch": record["versions"].get("torch", ""), "created": record["created"],
-            **self._encoder(cell["pretrain_key"]),
-        }
-        values = {name: metrics[name] for name in measured["names"]}
+            "pretrain_key": cell["pretrain_key"]}
+
+    def _shots(self, cell: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[str, float]:
         counts = self.study["shots"].get(str(cell["seed"]))
-        if counts and "@" not in cell["evaluation"] and "per_class" in metrics:
-            values |= shot_accuracies(metrics["per_class"], counts)
-        return [{**shared, "metric": name, "value": value} for name, value in values.items()]
+        if not counts or "@" in cell["evaluation"] or kept["per_class"] is None:
+            return {}
+        return shot_accuracies(kept["per_class"], counts)
 
-    def _evaluation(self, key: str) -> dict[str, Any]:
-        """Metrics, provenance and protocol of an evaluation, checked against its checksums."""
-        if key not in self._cells:
-            self.store.verify("evaluate", key)
-            folder = self.store.folder("evaluate", key)
-            stage = read_json(folder / "stage.json")
-            self._cells[key] = {"metrics": read_json(folder / "metrics.json"),
-                                "record": read_json(folder / "record.json"),
-                                "protocol": _protocol(stage),
-                                "names": _names(stage)}
-        return self._cells[key]
-
-    def _encoder(self, key: str) -> dict[str, Any]:
+    def _cost(self, key: str) -> dict[str, Any]:
         """What an encoder has cost, all of its ancestry counted, and how it was trained."""
-        if key not in self._cost:
-            self._cost[key] = self._read_encoder(key)
-        return self._cost[key]
+        if key not in self._costs:
+            lineage = [self.kept(ancestor) for _, ancestor in self.study["ancestry"][key]]
+            own = self.kept(key)
+            training, defaults = own["params"].get("training", {}), self.study["training"]
+            self._costs[key] = {
+                "images_seen": int(sum(found["images_seen"] for found in lineage)),
+                "device_seconds": float(sum(found["seconds"] for found in lineage)),
+                "images_per_second": own["images_per_second"] or math.nan,
+                "threads": int(training.get("threads", defaults["threads"])),
+                "precision": training.get("precision", defaults["precision"]),
+                "data_fingerprint": own["params"].get("data", {}).get("fingerprint", "")}
+        return self._costs[key]
 
-    def _read_encoder(self, key: str) -> dict[str, Any]:
-        images = seconds = 0.0
-        for kind, ancestor in self.study["ancestry"][key]:
-            folder = self.store.folder(kind, ancestor)
-            metrics, record = read_json(folder / "metrics.json"), read_json(folder / "record.json")
-            images += metrics.get("images_seen", 0)
-            seconds += record.get("seconds", record.get("stage_seconds", 0.0))
-        folder = self.store.folder("pretrain", key)
-        params = read_json(folder / "stage.json")["params"]
-        training = params.get("training", {})
-        return {
-            "images_seen": int(images), "device_seconds": seconds,
-            "images_per_second": read_json(folder / "record.json").get("images_per_second")
-            or math.nan,
-            "threads": int(training.get("threads", self.study["training"]["threads"])),
-            "precision": training.get("precision", self.study["training"]["precision"]),
-            "data_fingerprint": params.get("data", {}).get("fingerprint", ""),
-        }
+    def runs(self) -> dict[str, Any]:
+        """How each stage was made; equal parameters (but for the seed) and versions stand once."""
+        tables: dict[str, dict[str, int]] = {"params": {}, "versions": {}, "commands": {}}
+
+        def place(table: str, value: Any) -> int:
+            return tables[table].setdefault(canonical(value), len(tables[table]))
+
+        stages = {}
+        for key, kind in self.kinds.items():
+            if self.stamps[key] == ABSENT:
+                continue
+            try:
+                kept = self.kept(key)
+            except (Failure, FileNotFoundError, KeyError, ValueError, TypeError):
+                continue
+            params = dict(kept["params"])
+            stages[key] = [kind, params.pop("seed", None), place("params", params),
+                           kept["inputs"], place("versions", kept["versions"]),
+                           place("commands", kept["command"]), kept["created"]]
+        return {"stages": stages,
+                **{name: [json.loads(text) for text in found] for name, found in tables.items()}}
+
+    def write_cache(self, about: Mapping[str, str]) -> None:
+        """Keep what was read for the next time; what is damaged is read again."""
+        self.cache.write(self.stamps, self._text, about)
 
 
-def _names(stage: Mapping[str, Any]) -> tuple[str, ...]:
-    """The metrics that records keep of an evaluation: those that it declares to return."""
-    params = stage["params"]
-    return evaluation(params["evaluation"]).returns(params.get("metric", "top1"))
+def _write_classes(path: Path, rows: list[dict[str, Any]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
 
-
-def _protocol(stage: Mapping[str, Any]) -> str:
-    """A hash of how it was evaluated: equal for all encoders scored alike."""
-    from .stages import digest
-
-    params = {name: value for name, value in stage["params"].items() if name != "seed"}
-    return digest([stage["revision"], params])[:12]
+    schema = pa.schema([("method", pa.string()), ("condition", pa.string()), ("seed", pa.int64()),
+                        ("evaluation", pa.string()), ("evaluate_key", pa.string()),
+                        ("accuracy", pa.list_(pa.float32()))])
+    out = io.BytesIO()
+    parquet.write_table(pa.Table.from_pylist(rows, schema=schema), out, compression="zstd",
+                        write_page_checksum=True)
+    write_atomic(path, out.getvalue())
