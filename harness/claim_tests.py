@@ -10,7 +10,8 @@ does (the smallest, times the links).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ INCONCLUSIVE, NOT_RUN = "inconclusive", "not run"
 VERDICTS = (SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_RUN)
 # Epochs of experts are rounded to steps: equal budgets may differ in images seen by so much.
 EQUAL_BUDGET = 0.02
+SEEDS_IN_A_COMMAND = 20
 
 
 @dataclass(frozen=True)
@@ -269,7 +271,7 @@ def _budgets(claim: Claim, measured: Measured, columns: Columns) -> list[str]:
         return []
     cells = {(side.row, condition.id) for column in columns for side, condition in column}
     frame = measured.records[["method", "condition", "images_seen"]]
-    seen = {row: float(part["images_seen"].median()) for row, part in frame.groupby("method")
+    seen = {str(row): float(part["images_seen"].median()) for row, part in frame.groupby("method")
             if any((row, condition) in cells for condition in part["condition"].unique())}
     trained = {row: images for row, images in seen.items() if images > 0}
     if not trained or max(trained.values()) <= min(trained.values()) * (1 + EQUAL_BUDGET):
@@ -366,16 +368,13 @@ def _further(entry: Entry, alpha: float, enough: bool) -> Entry:
     more = max(1, n - now)
     seeds = f"{more} more seed{'s' if more > 1 else ''}"
     return replace(entry, why=f"{seeds} would {toward} it (80 % power)", further=more,
-                   command=f"{entry.command} grid.seeds=[{_seeds(made, more)}]")
+                   command=_with_seeds(entry.command, made, more))
 
 
-def _seeds(made: Sequence[Link], more: int) -> str:
-    """Ours and as many new ones, as the sweep takes them."""
+def _with_seeds(command: str, made: Sequence[Link], more: int) -> str:
+    """The study's command with its seeds and as many new ones; "" where they fill a screen."""
     ours = sorted({seed for link in made for seed in link.seeds})
-    new = [seed for seed in range(max(ours) + 1 + more + len(ours)) if seed not in ours][:more]
-    return ",".join(map(str, sorted([*ours, *new])))
-
-
-def by_verdict(sheet: ClaimSheet) -> Mapping[str, int]:
-    """Verdict -> how many entries have it."""
-    return {verdict: sheet.count(verdict) for verdict in VERDICTS}
+    new = [seed for seed in range(max(ours) + 1 + more) if seed not in ours][:more]
+    bare = re.sub(r"\s+grid\.seeds=\[[^\]]*\]", "", command)
+    listed = ",".join(map(str, sorted([*ours, *new])))
+    return f"{bare} grid.seeds=[{listed}]" if more <= SEEDS_IN_A_COMMAND else ""

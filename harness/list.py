@@ -1,4 +1,5 @@
-"""What there is: methods, datasets, controls, evaluations, grids, scales, launchers, tables.
+"""What there is: methods, datasets, controls, evaluations, grids, scales, launchers, tables,
+claims.
 
     python -m harness.list methods
     python -m harness.list methods name=dnc
@@ -6,6 +7,7 @@
     python -m harness.list datasets
     python -m harness.list datasets name=imagenet path=FOLDER
     python -m harness.list tables name=dnc/table3
+    python -m harness.list claims name=dnc/partition
 """
 
 from __future__ import annotations
@@ -101,6 +103,13 @@ def tables(options: Mapping[str, str]) -> Entries:
     return listing()
 
 
+def claims(options: Mapping[str, str]) -> Entries:
+    """Every claim of a paper: what is compared, where, and what the paper prints."""
+    from .claims_data import listing
+
+    return listing()
+
+
 def _configurations(group: str) -> Callable[[Mapping[str, str]], Entries]:
     """A listing of a configuration group: each file's opening comment says what it is."""
 
@@ -115,7 +124,7 @@ LISTINGS: dict[str, Callable[[Mapping[str, str]], Entries]] = {
     "methods": methods, "datasets": datasets, "controls": controls, "evaluations": evaluations,
     "grids": _configurations(GROUPS[0]), "scales": _configurations(GROUPS[1]),
     "launchers": _configurations(GROUPS[2]), "data": _configurations(GROUPS[3]),
-    "tables": tables,
+    "tables": tables, "claims": claims,
 }
 
 

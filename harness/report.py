@@ -6,6 +6,8 @@
     results=DIR      the store's root (default: results)
     format=NAME      how tables are printed: terminal, markdown, latex or csv (default: terminal)
     figures=BOOL     whether figures are drawn (default: true)
+    claims=BOOL      instead, the papers' claims tested on the grid's records, or without a grid on
+                     all studies under results; written into <results>/claims/ (default: false)
 
 Reads <results>/<grid>-<scale>/ and writes tables/, figures/ and report.html into it. Without
 records.parquet the records are collected from the store first.
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from harness.tables import Footnote, Table
 
 DEFAULTS = {"grid": "", "table": "", "scale": "laptop", "results": arguments.RESULTS,
-            "format": "terminal", "figures": "true"}
+            "format": "terminal", "figures": "true", "claims": "false"}
 FORMATS = ("terminal", "markdown", "latex", "csv")
 
 
@@ -40,6 +42,9 @@ def main(argv: list[str]) -> int:
         return 0
     options = parse(argv)
     figures = arguments.boolean("figures", options["figures"], "harness.report")
+    if arguments.boolean("claims", options["claims"], "harness.report"):
+        report_claims(options, every_scale=not any(a.startswith("scale=") for a in argv))
+        return 0
     folder = arguments.find(Path(options["results"]), arguments.named(options, "harness.report"),
                             options["scale"])
     from rich.console import Console
@@ -57,6 +62,31 @@ def parse(argv: list[str]) -> dict[str, str]:
     if options["format"] not in FORMATS:
         raise unknown("format", options["format"], FORMATS, "harness.report")
     return options
+
+
+def report_claims(options: Mapping[str, str], every_scale: bool = False) -> list[Path]:
+    """Print the sheet of claims and write it below results; returns the files written.
+
+    Of the study that `options` name, or else of all of their scale (or of every scale).
+    """
+    from rich.console import Console
+
+    from harness import claim_sheet
+
+    results, scale, style = Path(options["results"]), options["scale"], options["format"]
+    if name := arguments.named(options, "harness.report"):
+        names = [arguments.find(results, name, scale).name]
+    else:
+        names = [study for study in arguments.studies(results)
+                 if every_scale or study.endswith(f"-{scale}")]
+    if style not in (written := ("terminal", *claim_sheet.WRITERS)):
+        raise unknown("format of claims", style, written, "harness.report")
+    sheet, console = claim_sheet.from_results(results, names, scale), Console(highlight=False)
+    if style == "terminal":
+        claim_sheet.terminal(sheet, console)
+    else:
+        console.out(claim_sheet.WRITERS[style][1](sheet), end="", highlight=False)
+    return write_all(results, claim_sheet.files(sheet))
 
 
 def write_report(folder: Path, console: Console | None = None, *, figures: bool = True,
