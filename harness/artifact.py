@@ -17,42 +17,50 @@ from .store import REPAIR, SUMS, sha256
 JSONS = ("stage.json", "metrics.json", "record.json")
 
 
-def read_artifact(folder: Path, whole: bool) -> dict[str, Any]:
+def read_artifact(folder: str, whole: bool) -> dict[str, Any]:
     """{"stage", "metrics", "record"} of an artifact, each file read once.
 
-    `whole`: every file is compared with SHA256SUMS, or else only these three (weights are large).
-    Raises Failure naming the first file that is missing, not listed or not as listed, and
+    `whole`: every file that SHA256SUMS lists is compared with it, or else only these three (weights
+    are large). Raises Failure naming the first file that is missing or not as listed, and
     FileNotFoundError where there is no artifact.
     """
     expected = sums(folder)
-    if whole:
-        present = set(os.listdir(folder)) - {SUMS}
-        for name in sorted(present ^ set(expected)):
-            raise Failure(f"{folder / name}: {'not in' if name in present else 'missing, but in'} "
-                          f"{SUMS}; {REPAIR}")
-    found = {}
-    for name in JSONS:
-        found[name[:-5]] = _json(folder / name, expected.get(name, ""))
-    for name in (expected if whole else ()):
-        if name not in JSONS and sha256(folder / name) != expected[name]:
-            raise Failure(f"{folder / name}: does not match {SUMS}; {REPAIR}")
+    found = {name[:-5]: _json(f"{folder}/{name}", expected.get(name, "")) for name in JSONS}
+    for name in (set(expected) - set(JSONS) if whole else ()):
+        path = Path(folder) / name
+        if not path.exists():
+            raise Failure(f"{path}: missing, but in {SUMS}; {REPAIR}")
+        if sha256(path) != expected[name]:
+            raise Failure(f"{path}: does not match {SUMS}; {REPAIR}")
     return found
 
 
-def sums(folder: Path) -> dict[str, str]:
+def sums(folder: str) -> dict[str, str]:
     """File name -> SHA-256 as SHA256SUMS lists them; Failure where it is missing or damaged."""
     try:
-        lines = (folder / SUMS).read_text().splitlines()
+        lines = _bytes(f"{folder}/{SUMS}").decode().splitlines()
         return {name: value for value, name in (line.split("  ", 1) for line in lines)}
     except (OSError, ValueError):
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise FileNotFoundError(folder) from None
-        raise Failure(f"{folder / SUMS}: missing or damaged; {REPAIR}") from None
+        raise Failure(f"{folder}/{SUMS}: missing or damaged; {REPAIR}") from None
 
 
-def _json(path: Path, expected: str) -> Any:
+def _bytes(path: str) -> bytes:
+    """A small file; half the time of a file object, of which a study opens 100,000."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        data = path.read_bytes()
+        data = os.read(descriptor, 1 << 20)
+        if len(data) == 1 << 20:
+            data += b"".join(iter(lambda: os.read(descriptor, 1 << 20), b""))
+        return data
+    finally:
+        os.close(descriptor)
+
+
+def _json(path: str, expected: str) -> Any:
+    try:
+        data = _bytes(path)
     except FileNotFoundError:
         raise Failure(f"{path}: missing, but in {SUMS}; {REPAIR}") from None
     if hashlib.sha256(data).hexdigest() != expected:

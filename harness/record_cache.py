@@ -13,29 +13,35 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from .artifact import JSONS
-from .store import SUMS, write_atomic
+from .store import write_atomic
 
-FILES = ("", f"/{SUMS}", *(f"/{name}" for name in JSONS))  # the folder itself comes first
+# The folder itself comes first: it changes when a file of it is replaced. The features' files
+# (an array, which is not read here) say nothing that a record has.
+FILES = {"features": ("",)}
+OTHERS = ("", *(f"/{name}" for name in JSONS))
 ABSENT = 0
 REVISION = 1  # of what `artifact.distil` keeps
 
 
-def stamp(folder: str) -> int:
-    """Changes when anything in an artifact does; `ABSENT` where there is none.
+def stamp(kind: str, *folders: str) -> tuple[int, str]:
+    """A number that changes when an artifact does, and which of `folders` holds it.
 
-    The time of change, not of modification: no tool sets it back.
+    `ABSENT` and the first of them where none does. The time of change, not of modification: no
+    tool sets it back.
     """
-    told: list[int] = []
-    try:
-        for name in FILES:
-            found = os.stat(folder + name)
-            told += (found.st_ctime_ns, found.st_size, found.st_ino)
-    except OSError:
-        return -len(told) - 1 if told else ABSENT
-    return hash(tuple(told))
+    for folder in folders:
+        told: list[int] = []
+        try:
+            for name in FILES.get(kind, OTHERS):
+                found = os.stat(folder + name)
+                told += (found.st_ctime_ns, found.st_size, found.st_ino)
+        except OSError:
+            if not told:
+                continue
+        return hash(tuple(told)), folder
+    return ABSENT, folders[0]
 
 
 def file_stamp(path: Path) -> int:

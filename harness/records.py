@@ -15,7 +15,6 @@ import hashlib
 import io
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,16 +76,16 @@ class _Reader:
             self.kinds |= {key: kind for kind, key in lineage}
         self.kinds |= {cell["features_key"]: "features" for cell in study["cells"]
                        if cell.get("features_key")}
-        self.stamps = {key: stamp(str(self.folder(kind, key)))
-                       for key, kind in self.kinds.items()}
+        self.stamps: dict[str, int] = {}
+        self.folders: dict[str, str] = {}
+        for key, kind in self.kinds.items():
+            self.stamps[key], self.folders[key] = stamp(kind, *self._places(kind, key))
 
-    def folder(self, kind: str, key: str) -> str:
-        """Where the artifact lies; what others have shared without its arrays lies apart."""
-        path = f"{self.store.root}/{kind}/{key[:2]}/{key}"
-        if kind == "evaluate" or os.path.isdir(path):
-            return path
-        light = f"{self.store.root}/light/{kind}/{key[:2]}/{key}"
-        return light if os.path.isdir(light) else path
+    def _places(self, kind: str, key: str) -> tuple[str, ...]:
+        """Where the artifact may lie: what others have shared without its arrays lies apart."""
+        own = f"{self.store.root}/{kind}/{key[:2]}/{key}"
+        return (own,) if kind == "evaluate" else (
+            own, f"{self.store.root}/light/{kind}/{key[:2]}/{key}")
 
     def kept(self, key: str) -> dict[str, Any]:
         """What is kept of an artifact; raises Failure or FileNotFoundError for a bad one."""
@@ -96,7 +95,7 @@ class _Reader:
                 self._kept[key] = json.loads(self._text[key])
             else:
                 kind = self.kinds[key]
-                found = read_artifact(Path(self.folder(kind, key)), whole=kind == "evaluate")
+                found = read_artifact(self.folders[key], whole=kind == "evaluate")
                 self._kept[key] = distil(kind, found)
                 self._text[key] = json.dumps(self._kept[key])
         return self._kept[key]
@@ -139,7 +138,7 @@ class _Reader:
                 self.damaged[key] = str(error)
                 continue
             except (KeyError, ValueError, TypeError) as error:
-                self.damaged[key] = (f"{self.folder('evaluate', key)}: is no evaluation that this "
+                self.damaged[key] = (f"{self.folders[key]}: is no evaluation that this "
                                      f"version reads ({error})")
                 continue
             shared = self._shared(cell, methods[cell["method"]], conditions[cell["condition"]])
