@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 RESTARTS = 5
 ITERATIONS = 100
 FEW = 64  # centroids
+LANES = 32  # centroids side by side where there are many
 SMALL = 2**17  # similarities of all images to all centroids that are held at once
 RESIDENT = 2**26  # numbers that are normalised once, 256 MiB; above it, by blocks in every pass
 SEEDS = 2**20  # images above which the starts are drawn from a part of them
@@ -129,12 +130,13 @@ def _by_blocks(rows: Rows, centroids: NDArray[np.floating], fill: bool = True) -
     new, own = np.empty(len(rows), np.int64), np.empty(len(rows), np.float32)
     sums = torch.zeros(k, d, dtype=torch.float64)
     columns = torch.from_numpy(np.ascontiguousarray(centroids, np.float32))
-    assign = _assign_few if k < FEW else _assign_many
+    assign, columns = (_assign_few, columns) if k < FEW else (_assign_many, _padded(columns))
     for block in _blocks(len(rows), size):
         x = torch.from_numpy(np.ascontiguousarray(rows[block], np.float32))
-        index, value, part = assign(x, columns)
+        index, value = assign(x, columns)
         new[block], own[block] = index.numpy(), value.numpy()
-        sums += part
+        # 1 ms for 50,000 x 128; as a product with the one-hot assignment, 3 ms
+        sums += torch.zeros(k, d).index_add_(0, index, x)
     if fill and (moved := _fill_empty(new, own.copy(), k)):
         for row, before in moved:
             x = torch.from_numpy(rows[np.array([row])][0].astype(np.float64))
@@ -144,28 +146,36 @@ def _by_blocks(rows: Rows, centroids: NDArray[np.floating], fill: bool = True) -
     return new, own, lambda: _unit_rows(sums.numpy() / sizes).astype(np.float32)
 
 
-def _assign_many(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The nearest centroid of each row (b,), its cosine, and the sums of the groups (k, d)."""
+def _assign_many(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
+    """The nearest centroid of each row (b,), and its cosine."""
     if torch.backends.mkldnn.is_available():
         # oneDNN's own layout: 69 ms instead of 149 by MKL for 50,000 x 128 x 1,000 on an AMD EPYC
         packed = x.to_mkldnn(), centroids.to_mkldnn()
         similarity = torch.nn.functional.linear(*packed).to_dense()
     else:
         similarity = x @ centroids.T
-    value, index = similarity.max(1)
-    return index, value, torch.zeros_like(centroids).index_add_(0, index, x)
+    # the largest of every LANES-th column, then where: max with its index is not vectorised, 1.2 ms
+    # instead of 0.2 for 1,024 x 1,024
+    columns = similarity.view(len(x), -1, LANES)
+    value, lane = columns.amax(1).max(1)
+    place = columns[torch.arange(len(x)), :, lane].argmax(1)
+    return place * LANES + lane, value
 
 
-def _assign_few(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _assign_few(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
     """As `_assign_many`, with one row a centroid: no step of it goes through the images singly."""
     similarity = centroids @ x.T
     value = similarity.amax(0)
     nearest = similarity.eq_(value)
     if int(nearest.sum(dtype=torch.float64)) != len(x):  # of equals the first one
-        index = nearest.argmax(0)
-        nearest = torch.nn.functional.one_hot(index, len(centroids)).T.to(x)
+        return nearest.argmax(0), value
     number = torch.arange(len(centroids), dtype=x.dtype)
-    return (number @ nearest).long(), value, nearest @ x
+    return (number @ nearest).long(), value
+
+
+def _padded(centroids: Tensor) -> Tensor:
+    """As many rows as LANES divides: the first is repeated, which of equals is never chosen."""
+    return torch.cat([centroids, centroids[:1].expand(-len(centroids) % LANES, -1)])
 
 
 def _blocks(n: int, size: int) -> Iterator[slice]:
