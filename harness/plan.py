@@ -17,7 +17,10 @@ from methods.registry import MethodSpec, load_recipe
 from . import declared, schema
 from .config import merged
 from .errors import Problems, UserError, unknown
+from .launch import local
+from .launch.resources import shape
 from .protocols import Protocol
+from .shares import shares
 from .stages import Stage, canonical, in_order
 from .store import Store
 from .study import Condition, Request, Row, Study, dataset
@@ -124,6 +127,7 @@ class _Builder:
         self._datasets: dict[str, Any] = {}
         self._memo: dict[Any, Stage] = {}
         self._settings: dict[Any, Any] = {}
+        self._shape = shape(study.config, local.gpus)
 
     def cells(self) -> Iterator[Cell]:
         """Every cell of the grid, rows outermost."""
@@ -315,6 +319,10 @@ class _Builder:
             params["training"] = _rounded(params["training"], _epoch(row, data))
         inputs = {f"teacher{i}": self._pretrain(teacher, row, data, seed)
                   for i, teacher in enumerate(node.teachers)}
+        parts, said = shares(self._shape, spec, params, row.id,
+                             None if node.subset else int(data["images"]))
+        params |= parts
+        self.cautions += said
         division = node.groups or (node.subset[0] if node.subset else None)
         if division is not None:
             inputs["groups"] = self._cluster(division, row, data, seed)

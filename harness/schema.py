@@ -35,6 +35,9 @@ class Inline:
 
     name: str = option("inline", choices=("inline",))
     workers: int | None = option(None, at_least=1, help="default: cores / threads of a stage")
+    ranks: int | None = option(
+        None, at_least=1, help="processes of one pre-training; default: a GPU each, up to "
+                               "scale.resources.pretrain.tasks_per_node; without GPUs 1")
     device: str = option("auto", choices=("auto", "cpu", "cuda"))
     checkpoint_seconds: float = option(60.0, above=0)
 
@@ -46,6 +49,9 @@ class Local:
     name: str = option("local", choices=("local",))
     workers: int | None = option(None, at_least=1,
                                  help="default: one for each GPU; without, cores / threads")
+    ranks: int | None = option(
+        None, at_least=1, help="processes of one pre-training; default: a GPU each, up to "
+                               "scale.resources.pretrain.tasks_per_node; without GPUs 1")
     device: str = option("auto", choices=("auto", "cpu", "cuda"))
     checkpoint_seconds: float = option(60.0, above=0)
     retries: int = option(3, at_least=0, help="of a stage whose worker was killed")

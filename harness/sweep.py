@@ -81,6 +81,10 @@ def _sweep(study: Any, settings: dict[str, Any], command: str) -> int:
         table_plan.print_plan(plan, store)
     else:
         progress.print_plan(plan, price(plan, store, settings["workers"]))
+    if settings["name"] == "slurm":
+        from .launch.resources import describe
+
+        print("\n".join(["resources:", *describe(plan.todo, settings["resources"])]))
     if settings["dry_run"]:
         return 0
     store = Store.open(root)

@@ -19,12 +19,17 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from .errors import PLACE_ERRORS, Failure, place
 from .store import Store, now
+
+if TYPE_CHECKING:
+    from .claims import Claim
+    from .execute import Context
+    from .ranks import Leader
 
 MEASURED = ("seconds", "images_per_second", "peak_memory_mb")
 # After the sweep is gone or asked us to stop: this long for a checkpoint, then the process ends.
@@ -41,6 +46,8 @@ class Worker:
         self.store = Store(Path(settings["store"]))
         self.out = out
         self.stopping = threading.Event()
+        self.leader: Leader | None = None
+        self._doing: tuple[Mapping[str, Any], Claim] | None = None
         self._last = self._written = 0.0
 
     def send(self, event: str, **facts: Any) -> None:
@@ -74,9 +81,10 @@ class Worker:
         print(title := f"--- {now()} {stage['kind']} {key}", file=sys.stderr, flush=True)
         with claim:
             _import_torch()  # only now: seconds that a busy claim does not cost
-            with _printing_to(self.store.log(key)):
+            with printing_to(self.store.log(key)):
                 print(title, f"on {os.uname().nodename}, process {os.getpid()}", file=sys.stderr,
                       flush=True)
+                self._doing = stage, claim
                 self._do_claimed(stage, task["inputs"])
 
     def _do_claimed(self, stage: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
@@ -90,8 +98,10 @@ class Worker:
             self._run(stage, inputs)
         except Interrupted:
             self.send("interrupted", key=key)
+            if self.leader:  # it may be another rank that was asked to stop
+                self.stopping.set()
         except Exception as error:  # whatever a plug-in raises must end its own stage only
-            self._failed(stage, error)
+            self._ended_by(stage, error)
         else:
             self.send("done", key=key, seconds=time.monotonic() - started, ran=True)
         finally:
@@ -105,10 +115,27 @@ class Worker:
         for role, parent in inputs.items():
             self.store.verify(parent["kind"], parent["key"])
             folders[role] = self.store.folder(parent["kind"], parent["key"])
+        context = self.context(stage)
+        started = time.monotonic()
+        with self.store.work(stage["key"]) as work:
+            with self._together(stage, inputs, folders, context) as ranks:
+                result = execute.RUN[stage["kind"]](dict(stage), folders, work, context)
+            measured = {name: result.pop(name) for name in MEASURED if name in result}
+            record = {**self.settings["provenance"], **measured, "created": now(),
+                      "stage_seconds": time.monotonic() - started,
+                      "hardware": hardware(context.device), "versions": versions()}
+            if ranks > 1:
+                record["ranks"] = ranks
+            self.store.commit(stage, work, result, record)
+
+    def context(self, stage: Mapping[str, Any]) -> Context:
+        """Where and under whose eyes a stage runs."""
+        from .execute import Context
+
         key = stage["key"]
         checkpoints = self.store.checkpoints(key)
         checkpoints.mkdir(parents=True, exist_ok=True)
-        context = execute.Context(
+        return Context(
             device=_device(self.settings["device"]),
             data_paths=self.settings["data_paths"],
             packs=Path(self.settings.get("packs") or self.store.root.parent / "packs"),
@@ -119,18 +146,50 @@ class Worker:
             threads=_threads(stage),
             stop=self.stopping.is_set,
         )
-        started = time.monotonic()
-        with self.store.work(key) as work:
-            result = execute.RUN[stage["kind"]](dict(stage), folders, work, context)
-            measured = {name: result.pop(name) for name in MEASURED if name in result}
-            record = {**self.settings["provenance"], **measured, "created": now(),
-                      "stage_seconds": time.monotonic() - started,
-                      "hardware": hardware(context.device), "versions": versions()}
-            self.store.commit(stage, work, result, record)
 
-    def _failed(self, stage: Mapping[str, Any], error: Exception) -> None:
-        cause = describe(error)
+    def _together(self, stage: Mapping[str, Any], inputs: Mapping[str, Any],
+                  folders: Mapping[str, Path], context: Context) -> AbstractContextManager[int]:
+        """The other ranks at work on the same stage while a block runs; only training has some."""
+        if not self.settings.get("ranks") or stage["kind"] != "pretrain" \
+                or "training" not in stage["params"]:
+            return nullcontext(1)
+        from .ranks import Leader
+
+        self.leader = self.leader or Leader(self.settings, self._lost)
+        return self.leader.stage({"stage": stage, "inputs": inputs}, folders, context)
+
+    def _ended_by(self, stage: Mapping[str, Any], error: Exception) -> None:
+        """A stage did not end well: it failed, here or in another rank, or a rank was lost."""
         trace = traceback.format_exc()
+        if self.leader is None or not self.leader.inside:
+            self._failed(stage, describe(error), trace)
+            return
+        found = self.leader.blame(error, describe(error))
+        if found is None:
+            print(trace, file=sys.stderr, flush=True)
+        self._lost_or_failed(stage, self.leader.crew.broken or describe(error), found)
+        self.stopping.set()  # the ranks meet anew
+
+    def _lost_or_failed(self, stage: Mapping[str, Any], why: str,
+                        found: Mapping[str, Any] | None) -> None:
+        assert self.leader is not None
+        if found is None:
+            print(f"lost: {why}", file=sys.stderr, flush=True)
+            self.send("lost", key=stage["key"], cause=why)
+            return
+        where = f"{self.leader.crew.name(found['rank'])} on {found['host']}: " \
+            if found["rank"] else ""
+        self._failed(stage, where + found["cause"], found["traceback"])
+
+    def _lost(self, why: str, found: Mapping[str, Any] | None) -> None:
+        """In a thread: a rank is gone, and the stage waits for it. This process ends."""
+        assert self._doing
+        stage, claim = self._doing
+        self._lost_or_failed(stage, why, found)
+        claim.__exit__(None, None, None)
+        os._exit(0)
+
+    def _failed(self, stage: Mapping[str, Any], cause: str, trace: str) -> None:
         print(trace, file=sys.stderr, flush=True)
         failure = {"kind": stage["kind"], "cause": cause, "traceback": trace, "time": now(),
                    "key": stage["key"]}
@@ -160,7 +219,7 @@ def _import_torch() -> None:
 
 
 @contextmanager
-def _printing_to(log: Path) -> Iterator[None]:
+def printing_to(log: Path) -> Iterator[None]:
     """Let everything that is printed, by libraries too, go to `log`; a full disk is no reason."""
     before = os.dup(2)
     try:
@@ -200,12 +259,20 @@ def main() -> None:
     settings = json.loads(sys.stdin.readline())
     worker = Worker(settings, out)
     tasks = _Tasks(worker)
+    ranks = settings.get("ranks")
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    if ranks and not ranks["port"] and len(gpus) > 1:  # one for each rank, the first is ours
+        settings["rank_gpus"], os.environ["CUDA_VISIBLE_DEVICES"] = gpus, gpus[0]
     for number in (signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, lambda *_: tasks.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # whoever started us blocked them, so that none could end us before there was a handler
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGUSR2))
     worker.send("ready", pid=os.getpid())
+    if ranks and ranks["rank"]:
+        from .ranks import follow
+
+        os._exit(follow(worker))
     try:
         for task in tasks:
             worker.do(task)

@@ -67,6 +67,7 @@ class Method(nn.Module):
     refuses, warns: limits between options and the batch, see methods/limits.py.
     couples: what of the loss depends on which images are in one forward pass, BatchNorm aside:
         "negatives of the batch"; "" for a loss that is a mean over images.
+    dealt: options that, above 1, are dealt to the processes: they must divide by their number.
     trainable: False for a reference that is evaluated as it is; its `loss` is never called.
 
     Everything that training changes is a parameter or a buffer, so `state_dict()` is the whole
@@ -84,6 +85,7 @@ class Method(nn.Module):
     revision: int = 1
     keeps: tuple[str, ...] = ()
     couples: str = ""
+    dealt: tuple[str, ...] = ()
     needs_labels: bool = False
     needs_teachers: bool = False
     trainable: bool = True

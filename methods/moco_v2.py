@@ -28,6 +28,7 @@ class MoCoV2(Method):
     paper = "Improved Baselines with Momentum Contrastive Learning, arXiv 2003.04297"
     views: tuple[str, ...] = ("moco_v2", "moco_v2")
     keeps = ("ema", "queue")
+    dealt = ("key_splits",)
     couples = "with key_splits > 1, the parts of shuffling BN"
     average_first = True
     refuses = (

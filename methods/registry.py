@@ -31,7 +31,7 @@ C = TypeVar("C", bound=type)
 HERE = Path(__file__).parent
 READ = frozenset(
     ("paper", "views", "revision", "keeps", "needs_labels", "needs_teachers", "trainable")
-    + ("refuses", "warns", "couples")
+    + ("refuses", "warns", "couples", "dealt")
 )
 
 
@@ -54,6 +54,7 @@ class MethodSpec:
     refuses: Rules = ()
     warns: Rules = ()
     couples: str = ""
+    dealt: tuple[str, ...] = ()
 
 
 def register(name: str) -> Callable[[C], C]:
@@ -194,6 +195,7 @@ def _method_spec(
         refuses=facts.get("refuses", ()),
         warns=facts.get("warns", ()),
         couples=facts.get("couples", ""),
+        dealt=facts.get("dealt", ()),
     )
 
 

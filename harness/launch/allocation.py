@@ -19,6 +19,7 @@ from submitit.helpers import DelayedSubmission
 
 from ..errors import UserError
 from ..store import Store, now, read_json
+from . import crew
 from .collect import finish
 from .ledger import stages_of
 from .pool import Pool
@@ -39,7 +40,11 @@ class Allocation:
         Ends the process with one line when the node cannot do anything.
         """
         try:
-            self._pool = self._prepare()
+            described, settings = self._read()
+            if settings["ranks"] and settings["ranks"]["rank"]:
+                crew.follow(settings, self.workers)
+                return {}
+            self._pool = self._prepare(described, settings)
         except (OSError, UserError) as error:
             sys.exit(f"error: {os.uname().nodename}: {error}")
         # submitit ignores it. It comes before a kill: the workers, who get it too, checkpoint.
@@ -51,6 +56,8 @@ class Allocation:
             _insist(error)
         if self.study and not outcome.interrupted:
             finish(Path(self.study))
+        if settings["ranks"] and settings["ranks"]["port"]:
+            crew.end(self.workers)
         return {"ran": outcome.ran, "failed": outcome.failed, "blocked": len(outcome.blocked)}
 
     def checkpoint(self) -> DelayedSubmission:
@@ -61,15 +68,25 @@ class Allocation:
             self._pool.stop()
         return DelayedSubmission(Allocation(self.folder, self.number, self.study))
 
-    def _prepare(self) -> Pool:
+    @property
+    def workers(self) -> Path:
+        """Where the logs of this job's worker processes lie."""
+        return Path(self.folder) / "workers" / str(self.number)
+
+    def _read(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The job's stages and shape, and the settings, with this task's place among several."""
         folder = Path(self.folder)
         described = read_json(folder / "jobs" / f"{self.number}.json")
         settings = read_json(folder / "settings.json")
+        wanted = described["resources"]
+        if settings["name"] == "slurm" and wanted["nodes"] * wanted["tasks_per_node"] > 1:
+            settings |= {"ranks": crew.place(), "gpus": crew.gpu()}
+        return described, settings
+
+    def _prepare(self, described: dict[str, Any], settings: dict[str, Any]) -> Pool:
         store = Store.open(Path(settings["store"]))
-        # the place for stages of several ranks: described["resources"] says nodes and tasks
-        return Pool(stages_of(described), store, settings, described["side_by_side"],
-                    folder / "workers" / str(self.number), _say, retries=settings["retries"],
-                    gpus=settings["gpus"])
+        return Pool(stages_of(described), store, settings, described["side_by_side"], self.workers,
+                    _say, retries=settings["retries"], gpus=settings["gpus"])
 
     def _terminated(self, number: int, frame: FrameType | None) -> None:
         print(f"{now()} asked to end", flush=True)

@@ -8,14 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import UserError
 from ..plan import Plan
 from ..stages import Stage
 from ..store import Store
 from . import batch, ledger, local, slurm, snapshot
 from .ledger import Submission
 from .packing import packing
-from .resources import Resources
 from .settings import for_workers
 from .states import Look
 from .units import Job, arrays, divide, jobs
@@ -32,7 +30,6 @@ class Asked:
 def submit(plan: Plan, store: Store, settings: Mapping[str, Any]) -> Asked:
     """Submit what of `plan.todo` no living job has; the ledger is written before the first job."""
     slurm_ = settings["name"] == "slurm"
-    _refuse_ranks(settings["resources"], {stage.kind for stage in plan.todo})
     largest = batch.largest_array() if slurm_ else 0
     with ledger.submitting(store):
         elsewhere = _elsewhere(plan, store)
@@ -53,15 +50,6 @@ def submit(plan: Plan, store: Store, settings: Mapping[str, Any]) -> Asked:
         else:
             local.submit(submission, settings["launcher"], taken.folder, study)
     return Asked(submission, elsewhere)
-
-
-def _refuse_ranks(resources: Mapping[str, Resources], kinds: set[str]) -> None:
-    """The place for several processes of one stage: `Allocation` would start them as ranks."""
-    several = [kind for kind in sorted(kinds) if resources[kind].ranks > 1]
-    if several:
-        raise UserError(f"resources of {', '.join(several)}: {resources[several[0]].ranks} "
-                        "processes of one stage cannot be started yet; set launcher.nodes=1 "
-                        "launcher.tasks_per_node=1")
 
 
 def _elsewhere(plan: Plan, store: Store) -> dict[str, str]:

@@ -22,4 +22,5 @@ def run(stages: Sequence[Stage], store: Store, settings: Mapping[str, Any], work
     """
     if not stages:
         return Outcome()
-    return Pool(stages, store, for_workers(settings), workers, logs, report).run()
+    return Pool(stages, store, for_workers(settings), workers, logs, report,
+                gpus=settings["gpus"]).run()

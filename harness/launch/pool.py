@@ -9,9 +9,7 @@ from __future__ import annotations
 import json
 import os
 import selectors
-import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,16 +20,11 @@ from typing import IO, Any
 from ..errors import Failure
 from ..stages import Stage
 from ..store import Store, now
+from . import processes
 from .inputs import Inputs, Missing, Waiting
 from .schedule import Schedule
 
-# Keeps large activations instead of returning them to the kernel at each operation: measured 12 %
-# of a step on a ResNet-18 at 32x32.
-MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}
 STOP_SECONDS = 30.0
-# What a batch system sends to a whole allocation. A worker that is only starting must not die of
-# it, so they are blocked from birth until the worker has its handlers.
-BLOCKED = (signal.SIGTERM, signal.SIGUSR2)
 # After SIGTERM a batch system kills: nothing new is begun this long, in case it does not.
 TERM_SECONDS = 120.0
 
@@ -62,12 +55,7 @@ class _Process:
 
     def tell(self, message: Mapping[str, Any]) -> None:
         """Send one line; a worker that died is noticed where its output is read."""
-        assert self.process.stdin is not None
-        try:
-            self.process.stdin.write(json.dumps(message).encode() + b"\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            pass
+        processes.tell(self.process, message)
 
     def events(self, data: bytes) -> Iterator[dict[str, Any]]:
         """The whole lines that have arrived."""
@@ -136,21 +124,9 @@ class Pool:
 
     def _start(self, number: int) -> _Process:
         log = self.logs / f"worker-{number}.log"
-        environment = {**os.environ, **MALLOC, "OMP_NUM_THREADS": str(self.settings["threads"])}
-        if self.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = self.gpus[number % len(self.gpus)]
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
-        try:
-            with open(log, "a") as file:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "harness.worker"], stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE, stderr=file, env=environment,
-                    # its own session: Ctrl-C reaches the sweep alone, which then asks it to stop
-                    start_new_session=True)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        gpus = self.gpus[number % len(self.gpus)] if self.gpus else None
+        process = processes.start(self.settings, log, gpus)
         worker = _Process(number, process, log)
-        worker.tell(self.settings)
         assert process.stdout is not None
         self.selector.register(process.stdout, selectors.EVENT_READ, worker)
         return worker
@@ -207,6 +183,9 @@ class Pool:
         elif kind == "failed":
             self._failed(stage, event["cause"])
             return
+        elif kind == "lost":
+            self._killed(stage, event["cause"], self.store.log(stage.key))
+            return
         self.report(event)
 
     def _failed(self, stage: Stage, cause: str) -> None:
@@ -233,18 +212,19 @@ class Pool:
                 self.schedule.later(stage)
             return
         log = self.store.log(stage.key) if stage and worker.ready else worker.log
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        how = processes.ended_how(code)
         if stage is None or not worker.ready and (code >= 0 or not self.retries):
             raise Failure(f"a worker does not start: it {how}; see {log}")
-        self._killed(stage, how, code == -signal.SIGKILL, log)
+        self._killed(stage, f"the worker {how}", log)
 
-    def _killed(self, stage: Stage, how: str, memory: bool, log: Path) -> None:
+    def _killed(self, stage: Stage, what: str, log: Path) -> None:
+        """A process of a stage is gone: it is begun again, unless that was in vain too often."""
         self.deaths[stage.key] += 1
         if self.deaths[stage.key] <= self.retries:
             self.schedule.later(stage)
             return
         times = f" {self.deaths[stage.key]} times" if self.retries else ""
-        cause = f"the worker was {how}{' (out of memory?)' if memory else ''}{times}; see {log}"
+        cause = f"{what}{times}; see {log}"
         self._note(stage.key, cause)
         self._failed(stage, cause)
 

@@ -32,16 +32,25 @@ def settings(config: Mapping[str, Any], study: Any) -> dict[str, Any]:
         switches[key] = config[key]
     if problems:
         raise Problems(problems)
-    devices = local.gpus() if name == "local" and launcher["device"] != "cpu" else []
+    ranks = 1 if name == "slurm" else resources.shape(config, local.gpus).ranks
+    devices = local.gpus() if (name == "local" or name != "slurm" and ranks > 1) \
+        and launcher["device"] != "cpu" else []
+    # the processes of a pre-training have a GPU each; one worker starts them and has them all
+    if devices and ranks > len(devices):
+        raise Problems([f"launcher.ranks: {ranks} processes need a GPU each, this machine has "
+                        f"{len(devices)}"])
+    devices = [",".join(devices[i:i + ranks]) for i in range(0, len(devices) - ranks + 1, ranks)]
     return {**switches, "name": name, "launcher": launcher, "resources": by_kind,
             "device": launcher["device"], "checkpoint_seconds": launcher["checkpoint_seconds"],
             "retries": launcher.get("retries", 0), "gpus": devices, "threads": threads,
-            "workers": _workers(name, launcher, devices, threads),
+            "ranks": {"rank": 0, "size": ranks, "host": "127.0.0.1", "port": 0}
+            if ranks > 1 else None,
+            "workers": _workers(name, launcher, devices, threads * ranks),
             "plugins": [str(path.resolve()) for path in study.plugins]}
 
 
 WORKERS_NEED = ("store", "threads", "device", "checkpoint_seconds", "data_paths", "plugins",
-                "provenance", "retries", "gpus")
+                "provenance", "retries", "gpus", "ranks", "name")
 
 
 def for_workers(chosen: Mapping[str, Any], **changes: Any) -> dict[str, Any]:

@@ -109,6 +109,9 @@ def _shape(job: Job | None) -> dict[str, Any]:
     shape: dict[str, Any] = {
         "timeout_min": wanted.minutes, "nodes": wanted.nodes,
         "tasks_per_node": wanted.tasks_per_node, "cpus_per_task": wanted.cpus * packed}
+    if wanted.ranks > 1:
+        # one task that is killed ends all; one that ends well waits for the others
+        shape["slurm_srun_args"] = ["--kill-on-bad-exit=1", "--wait=0"]
     if wanted.gpus:
         shape["gpus_per_node"] = wanted.gpus
     if wanted.memory_gb:

@@ -114,10 +114,11 @@ class Look:
                 if state.name == "lost" and state.job}
         how = batch.ended(state.job for state in lost.values() if ":" not in state.job)
         for key, state in lost.items():
-            log = self.placed[key].batch_log(state.job)
-            shared = "" if log.exists() or ":" in state.job else \
-                f"; it wrote no log: can its node write {log.parent}?"
             ending = how.get(state.job, "state unknown").split(" by ")[0]
+            logs = [self.placed[key].batch_log(state.job, kind) for kind in ("err", "out")]
+            wrote = any(log.exists() and log.stat().st_size for log in logs)
+            shared = "" if wrote or "CANCELLED" in ending else \
+                f"; it wrote no log: can its node write {logs[0].parent}?"
             self.states[key] = replace(state, cause=f"job {state.job} ended ({ending}) without "
                                                     f"the artifact{shared}")
 

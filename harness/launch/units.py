@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..stages import Stage
-from .resources import Resources
+from .resources import Resources, of
 from .schedule import critical_path
 
 
@@ -70,8 +70,9 @@ def divide(stages: Sequence[Stage], resources: Mapping[str, Resources]) -> list[
     for stage in stages:
         homes = {home[parent.key] for parent in stage.inputs.values() if parent.key in home}
         unit = homes.pop() if len(homes) == 1 and not _trains(stage) else None
-        if unit is None or unit.resources != resources[stage.kind]:
-            unit = Unit(resources[stage.kind])
+        wanted = of(stage, resources)
+        if unit is None or unit.resources != wanted:
+            unit = Unit(wanted)
             units.append(unit)
         unit.stages.append(stage)
         home[stage.key] = unit

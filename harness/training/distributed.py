@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -22,16 +23,17 @@ __all__ = ["agree", "average", "convert", "process_group", "rank", "same_start",
 
 
 @contextmanager
-def process_group(address: str, place: int, size: int, device: str,
+def process_group(meeting: str | distributed.Store, place: int, size: int, device: str,
                   timeout: float = 600.0) -> Iterator[None]:
     """Be process `place` of `size` while the block runs: gloo on a CPU, nccl on a GPU.
 
-    address: torch's init_method, such as tcp://host:port or file:///shared/file; timeout: seconds
-    after which waiting for another rank raises.
+    meeting: torch's init_method, such as tcp://host:port or file:///shared/file, or a store that
+    all have; timeout: seconds after which waiting for another rank raises.
     """
     backend = "nccl" if device == "cuda" else "gloo"
-    distributed.init_process_group(backend, init_method=address, rank=place, world_size=size,
-                                   timeout=timedelta(seconds=timeout))
+    where: Any = {"init_method": meeting} if isinstance(meeting, str) else {"store": meeting}
+    distributed.init_process_group(backend, rank=place, world_size=size,
+                                   timeout=timedelta(seconds=timeout), **where)
     try:
         yield
     finally:

@@ -17,6 +17,7 @@ from harness.training.feed import Feed
 from harness.training.optim import build_optimizer, set_lr
 from harness.training.precision import autocast
 from harness.training.seeds import Seed, derive
+from harness.training.settings import equal_parts
 from harness.training.teachers import Teachers
 from methods.base import Batch, Method
 
@@ -65,20 +66,6 @@ class Job:
     def num_steps(self) -> int:
         """Updates of the run."""
         return schedules.num_steps(self.training.epochs, len(self.feed), self.batch_size)
-
-
-def equal_parts(batch_size: int, at_once: int | None) -> int:
-    """The fewest equal parts of a batch with at most `at_once` images each.
-
-    Raises ValueError where only parts of a single image are equal.
-    """
-    parts = -(-batch_size // (at_once or batch_size))
-    while batch_size % parts:
-        parts += 1
-    if parts == batch_size > 1:
-        raise ValueError(f"a batch of {batch_size} images has no equal parts of 2 to {at_once}: "
-                         "choose another batch_size, or micro_batch")
-    return parts
 
 
 @dataclass(frozen=True)

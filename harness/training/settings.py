@@ -3,6 +3,7 @@ planner validates with these classes before anything runs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from methods.options import option
@@ -35,3 +36,23 @@ BACKBONES: dict[str, type[ResNet] | type[ResNetTiny]] = {
     "resnet50": ResNet,
     "resnet_tiny": ResNetTiny,
 }
+
+
+def equal_parts(batch_size: int, at_once: int | None) -> int:
+    """The fewest equal parts of a batch with at most `at_once` images each.
+
+    Raises ValueError where only parts of a single image are equal.
+    """
+    parts = -(-batch_size // (at_once or batch_size))
+    while batch_size % parts:
+        parts += 1
+    if parts == batch_size > 1:
+        raise ValueError(f"a batch of {batch_size} images has no equal parts of 2 to {at_once}: "
+                         "choose another batch_size, or micro_batch")
+    return parts
+
+
+def sharing(size: int, images: int, options: Sequence[int]) -> int:
+    """The most processes, up to `size`, that `images` and each of the options above 1 divide by."""
+    return next(ranks for ranks in range(size, 0, -1) if images % ranks == 0 and not any(
+        value > 1 and value % ranks for value in options))
