@@ -78,8 +78,11 @@ class Worker:
         if claim is None:
             self.send("busy", key=key)
             return
-        print(title := f"--- {now()} {stage['kind']} {key}", file=sys.stderr, flush=True)
         with claim:
+            if self.store.has(stage["kind"], key):  # committed between our look and our claim
+                self.send("done", key=key, seconds=0.0, ran=False)
+                return
+            print(title := f"--- {now()} {stage['kind']} {key}", file=sys.stderr, flush=True)
             _import_torch()  # only now: seconds that a busy claim does not cost
             with printing_to(self.store.log(key)):
                 print(title, f"on {os.uname().nodename}, process {os.getpid()}", file=sys.stderr,
@@ -91,9 +94,6 @@ class Worker:
         from .execute import Interrupted
 
         key, started = stage["key"], time.monotonic()
-        if self.store.has(stage["kind"], key):  # committed between our look and our claim
-            self.send("done", key=key, seconds=0.0, ran=False)
-            return
         try:
             self._run(stage, inputs)
         except Interrupted:
