@@ -30,8 +30,8 @@ from .statistics import MISSING, Estimate, Floats, p_text
 
 # What Friedman's test and a rank that means anything need.
 FEWEST_METHODS, FEWEST_BLOCKS = 3, 2
-# The percentile interval of 3 seeds by 2 conditions covers 85 % in simulation, of 10 seeds 94 %:
-# see tests/test_rankings.py; n is printed beside it.
+# The percentile interval covers 85 % at 3 seeds of 2 conditions, 90 % at 5, 93 % at 10 (simulated,
+# tests/test_rankings.py): too little, and a reason why n is printed beside it.
 REPEATS = 2000
 
 

@@ -221,14 +221,16 @@ def seeds_for(effect: float, alpha: float, power: float = POWER,
     `effect` is |mean| / sd of the differences, `alpha` the two-sided level; from the noncentral t
     distribution (Cohen, "Statistical power analysis", 1988). None: more than `most`.
     """
-    n = np.arange(2, most + 1)
-    reached = power_of(effect, n, alpha) >= power
-    return int(n[int(np.argmax(reached))]) if reached.any() else None
+    low, high = 2, most + 1
+    while low < high:  # power grows with n
+        n = (low + high) // 2
+        low, high = (low, n) if power_of(effect, n, alpha) >= power else (n + 1, high)
+    return low if low <= most else None
 
 
-def power_of(effect: float, n: npt.NDArray[np.int64], alpha: float) -> Floats:
+def power_of(effect: float, n: int, alpha: float) -> float:
     """How often a two-sided paired t-test of `n` pairs finds `effect`, with its sign right."""
     # past 20 standard deviations two pairs settle it, and the series of nctdtr loses its digits
     effect = min(abs(effect), 20.0)
     critical = stdtrit(n - 1, 1 - alpha / 2)
-    return np.asarray(1 - nctdtr(n - 1, effect * np.sqrt(n), critical), dtype=np.float64)
+    return float(1 - nctdtr(n - 1, effect * n ** 0.5, critical))
