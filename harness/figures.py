@@ -1,4 +1,10 @@
-"""The figures of a study, drawn from its tables: "gap" (dots by condition) and "curve" (by level).
+"""The figures of a study, drawn from its tables and records: which, follows from what they hold.
+
+    gap, curve    accuracy by condition or by level, and what is lost; every evaluation
+    compute       accuracy against images seen and device seconds
+    classes       accuracy on each class by its frequency
+    clusters      how classes fall into clusters
+    paper-...     a published curve and ours (figures_papers)
 
 matplotlib and seaborn are imported when a figure is drawn, never before; no pyplot state is
 touched. The bytes depend on the numbers and the versions of matplotlib and seaborn only.
@@ -15,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.evaluation.measures import measure
 from harness.measured import Condition, Measured, Method, Study
 from harness.palette import GRID, INK, MUTED, PAPER, Mark, marks
 from harness.statistics import number
@@ -43,26 +50,60 @@ SHAPES = (("o", True), ("o", False), ("s", False), ("D", False), ("^", False), (
 
 
 def draw_all(measured: Measured, tables: Sequence[Table]) -> dict[str, bytes]:
-    """Path below the study's folder -> content, for every evaluation at the headline metric."""
-    metric = measured.study.headline[1]
-    files = {}
-    for table in tables:
-        if table.kind == "accuracy" and table.metric == metric:
-            differences = [t for t in tables if t.kind == "difference" and
-                           (t.evaluation, t.metric) == (table.evaluation, metric)]
-            name = f"figures/{measured.study.figure}-{table.name}"
-            drawn = draw(measured.study, table, *differences)
-            files.update({f"{name}.{suffix}": data for suffix, data in drawn.items()})
+    """Path below the study's folder -> content: what the study's records have something to show in.
+
+    Of every evaluation at its promised metric: "gap" or "curve"; of the headline also "compute"
+    and "classes"; of evaluations of clusters, "clusters".
+    """
+    files: dict[str, bytes] = {}
+    with style():
+        for name, figure in _figures(measured, tables):
+            files.update({f"figures/{name}.{suffix}": data
+                          for suffix, data in render(figure).items()})
     return files
+
+
+def _figures(measured: Measured,
+             tables: Sequence[Table]) -> Iterator[tuple[str, Figure]]:
+    """Each figure that the records have something to show in, with its name."""
+    from harness.beside import classes
+    from harness.figures_classes import rank_classes
+    from harness.figures_clusters import METRICS, clusters
+    from harness.figures_compute import compute
+    from harness.figures_papers import paper_curves
+
+    study, found = measured.study, classes(measured)
+    accuracies = [t for t in tables if t.kind == "accuracy" and any(
+        not cell.estimate.missing for cell in t.cells.values())]
+    for table in accuracies:
+        if table.metric != study.promised(table.evaluation)[0] or table.metric in METRICS:
+            continue
+        differences = [t for t in tables if t.kind == "difference" and
+                       (t.evaluation, t.metric) == (table.evaluation, table.metric)]
+        yield f"{study.figure}-{table.name}", _main(study, table, *differences)
+        if (table.evaluation, table.metric) == study.headline:
+            for name, figure in (("compute", compute(measured, table)),
+                                 ("classes", rank_classes(measured, table, found))):
+                if figure:
+                    yield f"{name}-{table.name}", figure
+    for evaluation in study.evaluations:
+        parts = [t for t in accuracies if t.evaluation == evaluation and t.metric in METRICS]
+        if parts:
+            yield f"clusters-{evaluation.replace('@', '-')}", clusters(measured, parts)
+    yield from paper_curves(measured)
 
 
 def draw(study: Study, accuracy: Table, differences: Table | None = None) -> dict[str, bytes]:
     """The figure that the study asks for as {"png": ..., "pdf": ..., "svg": ...}."""
+    with style():
+        return render(_main(study, accuracy, differences))
+
+
+def _main(study: Study, accuracy: Table, differences: Table | None = None) -> Figure:
     from harness.figures_curve import curve
     from harness.figures_gap import gap
 
-    with style():
-        return render((curve if study.figure == "curve" else gap)(study, accuracy, differences))
+    return (curve if study.figure == "curve" else gap)(study, accuracy, differences)
 
 
 @contextmanager
@@ -125,22 +166,32 @@ def text_width(text: str, size: float = NORMAL, weight: str = "normal") -> float
     return float(TextPath((0, 0), text, size=size, prop=font).get_extents().width) / 72
 
 
-def caption_lines(study: Study, accuracy: Table) -> list[str]:
-    """What a reader needs below the figure: n, interval, data, and what is missing."""
+def wrapped(text: str) -> list[str]:
+    """A caption in lines."""
+    return textwrap.wrap(text, 140)
+
+
+def caption_lines(study: Study, accuracy: Table, more: str | None = None) -> list[str]:
+    """What a reader needs below the figure: n, interval, data, and what is missing.
+
+    `more` is said of marks that stand alone, without single seeds and differences.
+    """
     counts = sorted({c.estimate.n for c in accuracy.cells.values() if not c.estimate.missing})
     n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}" \
         if counts else "nothing measured yet"
+    data = f"Data: {study.data_label}, scale {study.scale}."
     sentences = [
         f"Large marks: mean over seeds ({n}); bars and bands: {study.level:.0%} t interval, none "
-        f"at n = 1; small dots: single seeds. Differences are paired by seed. Data: "
-        f"{study.data_label}, scale {study.scale}.",
-    ]
+        f"at n = 1; small dots: single seeds. Differences are paired by seed. {data}"
+        if more is None else
+        f"Marks: mean over seeds ({n}); bars: {study.level:.0%} t interval, none at n = 1{more}. "
+        f"{data}"]
     gone = [f"{row.label} on {column.label}" for row in accuracy.rows for column in accuracy.columns
             if accuracy.cell(row, column).estimate.missing]
     if gone:
         shown = ", ".join(gone[:6]) + (f" and {len(gone) - 6} more" if len(gone) > 6 else "")
         sentences.append(f"Not measured: {shown}.")
-    return textwrap.wrap(" ".join(sentences), 140)
+    return wrapped(" ".join(sentences))
 
 
 def put_caption(figure: Figure, lines: Sequence[str]) -> None:
@@ -154,17 +205,39 @@ def caption_height(lines: Sequence[str]) -> float:
     return 0.13 + len(lines) * SMALL * 1.35 / 72
 
 
-def put_title(figure: Figure, study: Study, accuracy: Table) -> None:
-    """The title and, lighter, what is measured."""
-    height = figure.get_size_inches()[1]
+def put_shapes(figure: Figure, table: Table, left: float, y: float) -> None:
+    """What the shapes of the conditions mean, on one line; places in inches."""
+    from matplotlib.lines import Line2D
+
+    x, y = left, y / figure.get_size_inches()[1]
+    for column in table.columns:
+        marker, filled = shape_of(table, column)
+        figure.add_artist(Line2D([(x + 0.05) / WIDTH], [y], marker=marker, markersize=5.5,
+                                 linestyle="none", markeredgewidth=1.1, markeredgecolor=INK,
+                                 markerfacecolor=INK if filled else PAPER))
+        figure.text((x + 0.14) / WIDTH, y, column.label, fontsize=NORMAL,
+                    va="center_baseline")
+        x += 0.14 + text_width(column.label) + 0.22
+
+
+def put_title(figure: Figure, study: Study, accuracy: Table, measured: str = "") -> None:
+    """The title and, lighter, what is measured: by default the table's own title."""
+    height, measured = figure.get_size_inches()[1], measured or accuracy.title
     title = figure.text(MARGIN / WIDTH, 1 - 0.10 / height, study.title, fontsize=9,
                         fontweight="bold", va="top")
     left = MARGIN + text_width(study.title, 9, "bold") + 0.12
-    if left + text_width(accuracy.title, NORMAL) < WIDTH - MARGIN:
-        figure.text(left / WIDTH, 1 - 0.125 / height, accuracy.title, fontsize=NORMAL,
+    if left + text_width(measured, NORMAL) < WIDTH - MARGIN:
+        figure.text(left / WIDTH, 1 - 0.125 / height, measured, fontsize=NORMAL,
                     color=MUTED, va="top")
     else:
         title.set_wrap(True)
+
+
+def axis_title(table: Table) -> str:
+    """What is measured, with its unit."""
+    found = measure(table.metric)
+    unit = "%" if found.unit == "share" else found.unit
+    return f"{table.title} ({unit})" if unit else table.title
 
 
 def minus(text: str) -> str:
@@ -261,6 +334,24 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
     for rank, index in enumerate(order):
         placed[index] = min(max(flat[rank], low), top) + rank * gap
     return placed.tolist()
+
+
+def cost_axis(axes: Axes, low: float, high: float) -> None:
+    """An x axis of costs in engineering units: linear, or logarithmic above a factor of 8."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+    log = low > 0 and high / low > 8
+    if log:
+        axes.set_xscale("log")
+        steps = (1.0,) if high / low > 200 else (1.0, 2.0, 5.0)
+        axes.xaxis.set_major_locator(LogLocator(subs=steps, numticks=20))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlim(low / (high / low) ** 0.06, high * (high / low) ** 0.06)
+    else:
+        room = 0.08 * (high - low) or 0.5 * abs(high) or 1.0
+        axes.set_xlim(low - room, high + room)
+        axes.locator_params(axis="x", nbins=5)
+    axes.xaxis.set_major_formatter(EngFormatter(sep="\u202f"))
 
 
 def grid_lines(axes: Axes, axis: str) -> None:

@@ -30,7 +30,7 @@ def curve(study: Study, accuracy: Table, differences: Table | None) -> Figure:
     panels = 2 if differences else 1
     width = (f.WIDTH - left - f.MARGIN - names - between * (panels - 1)) / panels
     one = f.axes_at(figure, left, foot, width, PANEL)
-    _panel(one, study, accuracy, f"{accuracy.title} (%)", list(accuracy.references))
+    _panel(one, study, accuracy, f.axis_title(accuracy), list(accuracy.references))
     if differences:
         two = f.axes_at(figure, left + width + between, foot, width, PANEL)
         # the axis below names the quantity: with it the title outgrew the panel

@@ -34,7 +34,7 @@ def gap(study: Study, accuracy: Table, differences: Table | None) -> Figure:
     share = 0.56 if differences else 1.0
     one = f.axes_at(figure, left, foot, space * share, top * row)
     _accuracy_panel(one, accuracy, rows, top)
-    _key(figure, accuracy, left, height)
+    f.put_shapes(figure, accuracy, left, height - 0.52)
     if differences:
         two = f.axes_at(figure, left + space * share + BETWEEN, foot, space * (1 - share),
                         top * row)
@@ -80,7 +80,7 @@ def _accuracy_panel(axes: Axes, table: Table, rows: dict[str, float], top: float
                                                                           *table.references)])
     axes.locator_params(axis="x", nbins=7)
     axes.tick_params(axis="y", pad=4)
-    axes.set_xlabel(f"{table.title} (%)")
+    axes.set_xlabel(f.axis_title(table))
     marks = f.row_marks(table)
     for row in table.rows:
         if row.reference:
@@ -157,18 +157,3 @@ def _gap_shape(accuracy: Table, column: Condition) -> tuple[str, bool]:
     if len(accuracy.columns) == 2:
         return "D", True
     return f.shape_of(accuracy, column)
-
-
-def _key(figure: Figure, table: Table, left: float, height: float) -> None:
-    """What the shapes mean, on one line above the left panel."""
-    from matplotlib.lines import Line2D
-
-    x, y = left, (height - 0.52) / height
-    for column in table.columns:
-        marker, filled = f.shape_of(table, column)
-        figure.add_artist(Line2D([(x + 0.05) / f.WIDTH], [y], marker=marker, markersize=5.5,
-                                 linestyle="none", markeredgewidth=1.1, markeredgecolor=INK,
-                                 markerfacecolor=INK if filled else PAPER))
-        figure.text((x + 0.14) / f.WIDTH, y, column.label, fontsize=f.NORMAL,
-                    va="center_baseline")
-        x += 0.14 + f.text_width(column.label) + 0.22

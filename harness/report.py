@@ -109,7 +109,7 @@ def write_report(folder: Path, console: Console | None = None, *, figures: bool 
     tables = [] if papers else build_tables(measured)
     _show(measured, tables, papers, console or Console(highlight=False), style)
     drawings = {}
-    if figures and tables:
+    if figures:
         from harness.figures import draw_all
 
         drawings = draw_all(measured, tables)
