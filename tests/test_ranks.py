@@ -1,0 +1,163 @@
+"""One pre-training by several worker processes, on this machine and on a real Slurm."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+from slurm_cluster import Cluster
+from test_slurm import until_idle
+
+from harness.config import compose
+from harness.launch.pool import Outcome, Pool
+from harness.launch.settings import for_workers, settings
+from harness.plan import Plan, make_plan
+from harness.store import Store
+from harness.study import resolve_study
+
+# a larger rate multiplies what float32 rounds by ten each step
+GRID = ("grid=curation_gap", "scale=smoke", "grid.methods=[mocov2]", "grid.seeds=[0]",
+        "grid.conditions=[curated]", "grid.evaluations=[knn]", "scale.training.precision=fp32",
+        "scale.training.lr=0.0001", "scale.training.batch_size=32", "scale.training.epochs=1.5")
+Event = dict[str, Any]
+
+
+def planned(results: Path, *arguments: str) -> tuple[Plan, dict[str, Any]]:
+    config = compose([*GRID, f"results={results}", "launcher.device=cpu", *arguments])
+    study = resolve_study(config)
+    store = Store.open(results / "store")
+    given = {**settings(config, study), "store": str(store.root), "data_paths": {},
+             "provenance": {}, "checkpoint_seconds": 0.01}
+    return make_plan(study, store), given
+
+
+def trained(results: Path, *arguments: str, retries: int = 0,
+            report: Callable[[Event], None] = lambda event: None) -> tuple[Path, Outcome]:
+    """Run the one pre-training of the grid; its artifact."""
+    plan, given = planned(results, *arguments)
+    (stage,) = [stage for stage in plan.todo if stage.kind == "pretrain"]
+    store = Store(results / "store")
+    outcome = Pool([stage], store, for_workers(given), 1, results / "logs", report,
+                   retries=retries).run()
+    return store.path(stage), outcome
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifact of one process."""
+    return trained(tmp_path_factory.mktemp("single"))[0]
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifact of two processes that nobody disturbed."""
+    return trained(tmp_path_factory.mktemp("pair"), "launcher.ranks=2")[0]
+
+
+def assert_close(some: Path, one: Path) -> None:
+    """The same stage, and the same weights but for rounding."""
+    ours, theirs = (load_file(folder / "method.safetensors") for folder in (some, one))
+    assert some.name == one.name and len(theirs) > 40 and ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def same_bytes(some: Path, one: Path) -> bool:
+    names = ("method.safetensors", "encoder.safetensors", "metrics.json", "losses.npy")
+    return all((some / name).read_bytes() == (one / name).read_bytes() for name in names)
+
+
+def test_two_processes_are_one_stage(single: Path, pair: Path) -> None:
+    assert_close(pair, single)
+    assert json.loads((pair / "record.json").read_text())["ranks"] == 2
+    assert "ranks" not in json.loads((single / "record.json").read_text())
+
+
+class Killer:
+    """Kills a process of a crew in the middle of its stage, once."""
+
+    def __init__(self) -> None:
+        self.worker, self.killed = 0, 0
+
+    def __call__(self, event: Event) -> None:
+        if event["event"] == "ready":
+            self.worker = event["pid"]
+        if event["event"] == "progress" and not self.killed:
+            (child,) = psutil.Process(self.worker).children()
+            self.killed = child.pid
+            child.send_signal(signal.SIGKILL)
+
+
+def test_a_killed_rank_is_started_again_and_the_bytes_are_equal(pair: Path,
+                                                                tmp_path: Path) -> None:
+    killer = Killer()
+    found, outcome = trained(tmp_path, "launcher.ranks=2", "launcher.workers=1", retries=1,
+                             report=killer)
+    assert killer.killed and outcome.ran == 1 and not outcome.failed
+    assert same_bytes(found, pair)
+    log = next((tmp_path / "store" / "logs").glob(f"{found.name}.log")).read_text()
+    assert "lost: rank 1 of 2 was killed by SIGKILL" in log and log.count("--- ") == 2
+
+
+def environment(process: psutil.Process) -> dict[str, str]:
+    try:
+        return process.environ() if "harness.worker" in process.cmdline() else {}
+    except psutil.Error:
+        return {}
+
+
+def workers(cluster: Cluster, rank: int) -> list[int]:
+    """Worker processes of a rank in the allocations of this cluster."""
+    return [p.pid for p in psutil.process_iter() if (found := environment(p))
+            and found.get("SLURM_CONF") == cluster.environment["SLURM_CONF"]
+            and found.get("SLURM_PROCID") == str(rank)]
+
+
+def four(cluster: Cluster, results: Path, *more: str) -> None:
+    """Submit the grid with a pre-training on two nodes with two tasks each."""
+    asked = cluster.run(results, "scale.resources.pretrain={nodes:2,tasks_per_node:2}",
+                        "launcher.checkpoint_seconds=0.01", *more, base=GRID)
+    assert asked.returncode == 0, asked.stderr
+    assert "1 x 2 nodes x 2 tasks" in asked.stdout
+
+
+def artifact(results: Path) -> Path:
+    (found,) = (results / "store" / "pretrain").glob("??/*")
+    return found
+
+
+def kill_one(cluster: Cluster, results: Path) -> None:
+    """Kill the last rank's worker once there is a checkpoint."""
+    deadline = time.monotonic() + 90
+    while not list((results / "store" / "checkpoints").glob("*/checkpoint.pt")):
+        assert time.monotonic() < deadline, cluster.ask("squeue")
+        time.sleep(0.05)
+    (pid,) = workers(cluster, 3)
+    os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_two_nodes_of_two_tasks_are_one_process_and_survive_a_kill(
+        cluster: Cluster, single: Path, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    four(cluster, whole)
+    until_idle(cluster)
+    assert_close(artifact(whole), single)
+    assert json.loads((artifact(whole) / "record.json").read_text())["ranks"] == 4
+    four(cluster, cut)
+    kill_one(cluster, cut)
+    until_idle(cluster)
+    assert same_bytes(artifact(cut), artifact(whole))
+    (log,) = (cut / "store" / "logs").glob(f"{artifact(cut).name}.log")
+    assert "rank 3 of 4 on" in log.read_text() and "was killed by SIGKILL" in log.read_text()
+    # the features and evaluations of both came after it, by one process
+    assert len(list((cut / "store" / "evaluate").glob("??/*"))) == 1
