@@ -15,6 +15,7 @@ records.parquet the records are collected from the store first.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,8 +114,12 @@ def write_report(folder: Path, console: Console | None = None, *, figures: bool 
         from harness.figures import draw_all
 
         drawings = draw_all(measured, tables)
-    files = table_files(tables) | paper_files(papers) | drawings
+    files = table_files(tables) | paper_files(papers) | drawings | card_files(measured)
     files["report.html"] = page(measured, tables, drawings).encode()
+    if drawings:
+        from harness.figures_ranks import draw_ranks
+
+        files |= draw_ranks(measured)
     return write_all(folder, files)
 
 
@@ -176,6 +181,19 @@ def paper_files(papers: list[PaperResult]) -> dict[str, bytes]:
 
     return {f"tables/{file_name(paper.table.id)}{suffix}": write(paper).encode()
             for paper in papers for suffix, write in WRITERS.values()}
+
+
+def card_files(measured: Measured) -> dict[str, bytes]:
+    """Relative path -> content of the cards of the study's data, so that it is whole by itself."""
+    from harness.beside import cards
+
+    files = {}
+    for card in cards(measured):
+        text = json.dumps(card.card, indent=1, sort_keys=True) + "\n"
+        files[f"cards/{card.fingerprint}.json"] = text.encode()
+        if card.picture:
+            files[f"cards/{card.fingerprint}.png"] = card.picture
+    return files
 
 
 def table_files(tables: list[Table]) -> dict[str, bytes]:

@@ -11,6 +11,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from harness.html.cards import data
+from harness.html.claims import claims
 from harness.html.markup import join, tag, text
 from harness.html.papers import papers
 from harness.html.sections import SECTIONS, Content
@@ -28,8 +30,9 @@ def page(measured: Measured, tables: Sequence[Table], drawings: Mapping[str, byt
     """
     study = measured.study
     content = Content(measured, tuple(tables), drawings)
+    first, drawn, tabled, failed, last = SECTIONS
     # overview first, then the papers' tables of a study that has some
-    makers = (SECTIONS[0], papers, *SECTIONS[1:])
+    makers = (first, papers, drawn, tabled, claims, failed, data, last)
     sections = [section for make in makers if (section := make(content))]
     links = join(tag("li", tag("a", text(s.title), href=f"#{s.id}")) for s in sections)
     body = join([

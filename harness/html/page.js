@@ -58,6 +58,45 @@
     return list;
   };
 
+  // The stages behind a run, what it was made from first; each with the parameters it ran with.
+  const lineage = (run) => {
+    const stages = data.made.stages || {};
+    const keys = [], visit = (key) => {
+      if (!stages[key] || keys.includes(key)) return;
+      Object.values(stages[key][3]).forEach(visit);
+      keys.push(key);
+    };
+    ["Pretraining key", "Evaluation key"].forEach((name) =>
+      visit(field(run, data.fields.indexOf(name))));
+    return keys;
+  };
+
+  const stageOf = (key) => {
+    const [kind, seed, params, , versions, command, created] = data.made.stages[key];
+    const config = JSON.stringify({ seed, ...data.made.params[params] }, null, 1);
+    const named = Object.entries(data.made.versions[versions] || {})
+      .map(([name, version]) => `${name} ${version}`).join(", ");
+    const block = make("pre", config, { tabindex: "0", role: "region",
+      "aria-label": `Configuration of ${kind} ${key.slice(0, 12)}` });
+    return add(make("details"),
+      make("summary", `${kind} ${key.slice(0, 12)}`), block,
+      facts([["Key", key], ["Log", `store/logs/${key}.log`],
+        ["Artifact", `store/${kind}/${key.slice(0, 2)}/${key}`], ["Made", created],
+        ["Versions", named || "not recorded"], ["Made by", data.made.commands[command] || "--"]]));
+  };
+
+  const madeFrom = (entries) => {
+    const found = entries.map(([run]) => [run, lineage(run)]).filter(([, keys]) => keys.length);
+    if (!found.length) return [];
+    return [make("h3", "How each was made"), ...found.map(([run, keys]) => {
+      const name = ["Method", "Condition"].map((f) => field(run, data.fields.indexOf(f)));
+      const seed = field(run, data.fields.indexOf("Seed"));
+      return add(make("details", undefined, { class: "made" }),
+        make("summary", `${name.join(", ")}, seed ${seed}: ${keys.length} stages`),
+        ...keys.map(stageOf));
+    })];
+  };
+
   const open = (button) => {
     const entries = button.dataset.runs.split(" ").map((pair) => {
       const [run, value] = pair.split(":");
@@ -71,6 +110,7 @@
       make("h3", "The same for all of them"),
       facts([...shared.map((c) => [data.fields[c], field(entries[0][0], c)]),
         ["Command", data.command]]),
+      ...madeFrom(entries),
     );
     dialog.showModal();
     dialog.scrollTop = 0;

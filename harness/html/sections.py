@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.html.made import made
 from harness.html.markup import (
     command,
     download,
@@ -90,7 +91,8 @@ class Content:
         columns = [[strings.setdefault(_plain(value), len(strings)) for value in frame[name]]
                    for name in RUN_FIELDS]
         return embed({"fields": list(RUN_FIELDS.values()), "strings": list(strings),
-                      "columns": columns, "command": self.measured.study.command})
+                      "columns": columns, "command": self.measured.study.command,
+                      "made": made(self.measured)})
 
 
 def _plain(value: Any) -> str:
@@ -136,10 +138,21 @@ def figures(content: Content) -> Section | None:
     return Section("figures", "Figures", join(parts)) if parts else None
 
 
+# What the figures beside the main one show, by the first word of their name.
+KINDS = {"compute": "accuracy against compute", "classes": "accuracy by class",
+         "clusters": "clusters of the features", "paper": "published and ours",
+         "ranks": "average ranks"}
+
+
 def _figure_title(tables: Sequence[Table], name: str) -> str:
-    names = {t.name: t.title for t in tables}
-    return next((f"Figure: {title}" for slug, title in names.items()
-                 if name.endswith(f"-{slug}.svg")), "Figure")
+    """"Figure: Linear balanced accuracy, by class" from "figures/classes-linear-balanced.svg"."""
+    stem = name.rpartition("/")[2].removesuffix(".svg")
+    kind, _, rest = stem.partition("-")
+    title = next((t.title for t in tables if t.name == rest), "")
+    what = KINDS.get(kind, "")
+    if not title:
+        title = rest.replace("-", " ").replace("_", " ")
+    return f"Figure: {title}{', ' + what if what else ''}"
 
 
 def _folded(title: str, inner: str) -> str:
