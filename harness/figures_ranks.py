@@ -6,32 +6,29 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from harness import figures as f
-from harness.errors import UserError
 from harness.measured import Measured, Study
 from harness.palette import INK, MUTED, Mark, marks
-from harness.rankings import Ranked, Ranking, ranking, sentence
+from harness.rankings import Ranked, Ranking, as_csv, markdown, rankings, sentence
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HEAD, ROW, BAR = 0.92, 0.19, 0.085  # inches: title and bracket, one label, one bar of a group
 GAP = 0.10  # inches between a line's end and its label
+LONGEST, ELLIPSIS = 34, "\u2026"  # characters of a label: two of them leave half the width
 
 
 def draw_ranks(measured: Measured) -> dict[str, bytes]:
-    """Path below the study's folder -> content, for each evaluation that has ranks at the headline
-    metric; none where too little is measured."""
+    """Path below the study's folder -> content: figure and tables of each evaluation that has ranks
+    at the headline metric; nothing where too little is measured."""
     files: dict[str, bytes] = {}
-    for evaluation, metric in measured.cubes:
-        if metric == measured.study.headline[1]:
-            try:
-                ranked = ranking(measured, evaluation, metric)
-            except UserError:
-                continue
-            with f.style():
-                drawn = f.render(ranks(measured.study, ranked))
-            files |= {f"figures/ranks-{evaluation}-{metric}.{suffix}": data
-                      for suffix, data in drawn.items()}
+    for ranked in rankings(measured):
+        name = f"ranks-{ranked.evaluation}-{ranked.metric}"
+        with f.style():
+            drawn = f.render(ranks(measured.study, ranked))
+        files |= {f"figures/{name}.{suffix}": data for suffix, data in drawn.items()}
+        files |= {f"tables/{name}.csv": as_csv(ranked).encode(),
+                  f"tables/{name}.md": markdown(ranked).encode()}
     return files
 
 
@@ -125,7 +122,8 @@ class Scale:
 
 
 def _label(row: Ranked) -> str:
-    return f"{f.folded(row.method.label).splitlines()[0]}  {row.rank:.2f}"
+    label = row.method.label
+    return f"{label if len(label) <= LONGEST else label[:LONGEST - 1] + ELLIPSIS}  {row.rank:.2f}"
 
 
 def _title(figure: Figure, study: Study, ranked: Ranking, height: float) -> None:

@@ -100,6 +100,18 @@ def ranking(measured: Measured, evaluation: str = "", metric: str = "") -> Ranki
                    _improvement(scores[order], measure(name[1]).better), measured.study.level)
 
 
+def rankings(measured: Measured) -> list[Ranking]:
+    """One for every evaluation at the headline metric that enough is measured of."""
+    found = []
+    for evaluation, metric in measured.cubes:
+        if metric == measured.study.headline[1]:
+            try:
+                found.append(ranking(measured, evaluation, metric))
+            except UserError:
+                continue
+    return found
+
+
 def _competing(measured: Measured, cube: Cube) -> tuple[list[int], list[str]]:
     """Places of the methods that are compared; one without any value is left out, by name."""
     places, gone = [], []
