@@ -57,7 +57,7 @@ def test_two_sweeps_at_once_share_the_work(finished: Path, tmp_path: Path) -> No
     assert contents(tmp_path) == contents(finished)
     ran = [int(text.split("ran ")[1].split(" ")[0]) for text in said if "ran " in text]
     stages = sum(1 for _ in (tmp_path / "store").glob("*/??/*/stage.json"))
-    logs = "".join(p.read_text() for p in tmp_path.glob("*/logs/*.log"))
+    logs = "".join(p.read_text() for p in tmp_path.glob("store/logs/*.log"))
     assert ran and logs.count("--- ") == stages  # each was begun once, by one of them
 
 
