@@ -100,3 +100,16 @@ def test_training_again_on_both_splits_is_an_option_that_leaves_old_keys() -> No
     known = evaluation("linear")
     assert "retrain" not in known.keyed(vars(config))
     assert known.keyed(vars(replace(config, retrain=True)))["retrain"] is True
+
+
+def test_training_on_both_splits_reads_them_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = fixtures.problem(noise=3.0)
+    joined = TrainSplit(torch.cat([data.train.features, data.validation.features]),
+                        torch.cat([data.train.labels, data.validation.labels]))
+    (whole,) = linear.path(joined, [1e-2], data.num_classes)
+    for resident, rows in ((linear.RESIDENT, linear.ROWS), (0, 37)):
+        monkeypatch.setattr(linear, "RESIDENT", resident)
+        monkeypatch.setattr(linear, "ROWS", rows)
+        (found,) = linear.path((data.train, data.validation), [1e-2], data.num_classes)
+        assert _gap(joined, found) < 1e-6
+        assert torch.equal(found.predict(joined.features), whole.predict(joined.features))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from harness.evaluation.measures import MEAN_PER_CLASS
 from harness.evaluation.registry import register
 from harness.evaluation.scores import grade, report_scores
-from harness.evaluation.splits import Features, TrainSplit, ValidationSplit, best
+from harness.evaluation.splits import Features, Labelled, ValidationSplit, best
 from harness.lazy import torch
 from methods.options import option
 
@@ -78,9 +78,8 @@ def linear(data: Features, config: Config, class_counts: Sequence[int] | None) -
     name = config.select if data.metric == "top1" else data.metric
     selected = {"l2": chosen.l2, f"validation_{name}": value}
     if config.retrain:
-        both = TrainSplit(torch.cat([data.train.features, data.validation.features]),
-                          torch.cat([data.train.labels, data.validation.labels]))
-        (chosen,) = path(both, [chosen.l2], data.num_classes, config.max_iterations, config.dtype)
+        (chosen,) = path((data.train, data.validation), [chosen.l2], data.num_classes,
+                         config.max_iterations, config.dtype)
     return report_scores(_all_scores(chosen, data.test.features), data.test.read_labels(),
                          data.metric, class_counts, selected)
 
@@ -100,16 +99,19 @@ def penalties(config: Config) -> list[float]:
     return [10 ** (top + (bottom - top) * i / steps) for i in range(config.l2_count)]
 
 
-def path(train: TrainSplit, l2_values: Sequence[float], num_classes: int,
+def path(splits: Labelled | Sequence[Labelled], l2_values: Sequence[float], num_classes: int,
          max_iterations: int = 200, dtype: str = "float64") -> Iterator[Classifier]:
     """A classifier for each penalty, each starting from the one before.
 
     Each minimises mean cross entropy + l2 / 2 |W|^2 over weights W (d, C) and an unpenalised bias.
+    splits: what it is fitted to, one after the other; large ones stay where they are.
     """
-    if train.features.numel() > RESIDENT:
-        yield from _path_in_blocks(train, l2_values, num_classes, max_iterations, dtype)
+    parts = (splits,) if isinstance(splits, Labelled) else tuple(splits)
+    if sum(part.features.numel() for part in parts) > RESIDENT:
+        yield from _path_in_blocks(parts, l2_values, num_classes, max_iterations, dtype)
         return
-    features = train.features.to(getattr(torch, dtype))
+    features = torch.cat([part.features.to(getattr(torch, dtype)) for part in parts])
+    labels = torch.cat([part.labels for part in parts])
     mean = features.mean(0)
     scale = features.std(0, correction=0)
     # a constant feature carries nothing and would be divided by 0
@@ -118,35 +120,35 @@ def path(train: TrainSplit, l2_values: Sequence[float], num_classes: int,
     z = standardise(features, mean, scale) @ axes
     parameters = z.new_zeros(z.shape[1] + 1, num_classes)
     for l2 in l2_values:
-        parameters = minimise(z, train.labels, l2, parameters, variance, max_iterations)
+        parameters = minimise(z, labels, l2, parameters, variance, max_iterations)
         yield Classifier(mean, scale, axes @ parameters[:-1], parameters[-1], l2)
 
 
-def _path_in_blocks(train: TrainSplit, l2_values: Sequence[float], num_classes: int,
+def _path_in_blocks(parts: Sequence[Labelled], l2_values: Sequence[float], num_classes: int,
                     max_iterations: int, dtype: str) -> Iterator[Classifier]:
     """As `path`, reading the features block by block in every evaluation of the loss."""
     kind = getattr(torch, dtype)
-    mean, scale, square = moments(train.features)
+    mean, scale, square = moments([part.features for part in parts])
     axes, variance = axes_of(square, kind)
     mean, scale = mean.to(kind), scale.to(kind)
     parameters = axes.new_zeros(axes.shape[1] + 1, num_classes)
 
     def loss_of(parameters: Tensor, l2: float) -> Tensor:
-        return in_blocks(train, mean, scale, axes, parameters, l2)
+        return in_blocks(parts, mean, scale, axes, parameters, l2)
 
     for l2 in l2_values:
         parameters = descend(loss_of, l2, parameters, variance, max_iterations)
         yield Classifier(mean, scale, axes @ parameters[:-1], parameters[-1], l2)
 
 
-def moments(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def moments(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Mean and deviation (d,), and the mean product (d, d) of standardised rows, float64."""
-    n, d = features.shape
-    mean = torch.zeros(d, dtype=torch.float64, device=features.device)
-    for block in features.split(ROWS):
+    n, d, device = sum(map(len, parts)), parts[0].shape[1], parts[0].device
+    mean = torch.zeros(d, dtype=torch.float64, device=device)
+    for block in (block for part in parts for block in part.split(ROWS)):
         mean += block.double().sum(0) / n
-    square = torch.zeros(d, d, dtype=torch.float64, device=features.device)
-    for block in features.split(ROWS):
+    square = torch.zeros(d, d, dtype=torch.float64, device=device)
+    for block in (block for part in parts for block in part.split(ROWS)):
         centred = block.double() - mean
         square.addmm_(centred.T, centred, alpha=1 / n)
     scale = square.diagonal().sqrt()
@@ -154,16 +156,18 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return mean, scale, square / scale / scale[:, None]
 
 
-def in_blocks(train: TrainSplit, mean: Tensor, scale: Tensor, axes: Tensor, parameters: Tensor,
+def in_blocks(parts: Sequence[Labelled], mean: Tensor, scale: Tensor, axes: Tensor, parameters: Tensor,
               l2: float) -> Tensor:
     """The objective in the principal axes, with the gradient of each block taken at once."""
     folded = torch.cat([axes @ parameters[:-1], parameters[-1:]]).detach().requires_grad_()
     total = parameters.new_zeros(())
-    for x, labels in zip(train.features.split(ROWS), train.labels.split(ROWS), strict=True):
-        part = objective(standardise(x, mean, scale), labels, 0.0, folded)
-        part = part * (len(x) / len(train))
-        part.backward()
-        total += part.detach()
+    n = sum(map(len, parts))
+    blocks = (pair for part in parts for pair in
+              zip(part.features.split(ROWS), part.labels.split(ROWS), strict=True))
+    for x, labels in blocks:
+        loss = objective(standardise(x, mean, scale), labels, 0.0, folded) * (len(x) / n)
+        loss.backward()
+        total += loss.detach()
     assert folded.grad is not None
     gradient = torch.cat([axes.T @ folded.grad[:-1], folded.grad[-1:]])
     # a function of `parameters` with this value and this gradient
