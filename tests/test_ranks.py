@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import signal
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from slurm_cluster import Cluster
 from test_slurm import until_idle
 
+from harness import crew
 from harness.config import compose
 from harness.launch.pool import Outcome, Pool
 from harness.launch.settings import for_workers, settings
@@ -85,8 +87,8 @@ def test_two_processes_are_one_stage(single: Path, pair: Path) -> None:
 class Killer:
     """Kills a process of a crew in the middle of its stage, once."""
 
-    def __init__(self) -> None:
-        self.worker, self.killed = 0, 0
+    def __init__(self, how: signal.Signals = signal.SIGKILL) -> None:
+        self.how, self.worker, self.killed = how, 0, 0
 
     def __call__(self, event: Event) -> None:
         if event["event"] == "ready":
@@ -94,7 +96,7 @@ class Killer:
         if event["event"] == "progress" and not self.killed:
             (child,) = psutil.Process(self.worker).children()
             self.killed = child.pid
-            child.send_signal(signal.SIGKILL)
+            child.send_signal(self.how)
 
 
 def test_a_killed_rank_is_started_again_and_the_bytes_are_equal(pair: Path,
@@ -108,16 +110,70 @@ def test_a_killed_rank_is_started_again_and_the_bytes_are_equal(pair: Path,
     assert "lost: rank 1 of 2 was killed by SIGKILL" in log and log.count("--- ") == 2
 
 
-def environment(process: psutil.Process) -> dict[str, str]:
+UNWELL = """
+from dataclasses import dataclass
+from methods.base import Method
+from methods.parts.distributed import rank
+from methods.registry import register
+
+
+@register("unwell")
+class Unwell(Method):
+    views = ("simclr",)
+
+    def loss(self, batch):
+        if rank() == 1 and batch.progress > 0.2:
+            raise ValueError("no more colours")
+        return self.backbone(batch.views[0]).square().mean()
+"""
+
+
+def test_the_cause_shown_is_that_of_the_rank_that_failed(tmp_path: Path) -> None:
+    plugin = tmp_path / "unwell.py"
+    plugin.write_text(UNWELL)
+    found, outcome = trained(tmp_path, "launcher.ranks=2", f"plugins=[{plugin}]",
+                             "grid.methods=[unwell]", retries=3)
+    (cause,) = outcome.failed.values()
+    assert cause.startswith("rank 1 of 2 on ") and cause.endswith(": no more colours")
+    failure = json.loads((tmp_path / f"store/failures/{found.name}.json").read_text())
+    assert failure["cause"] == cause and 'raise ValueError("no more colours")' in \
+        failure["traceback"]
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_asked_to_stop_stops_all_and_they_go_on(pair: Path, tmp_path: Path) -> None:
+    killer = Killer(signal.SIGTERM)
+    events: list[Event] = []
+    found, outcome = trained(tmp_path, "launcher.ranks=2", report=lambda event: (
+        killer(event), events.append(event))[1])
+    assert killer.killed and outcome.ran == 1 and same_bytes(found, pair)
+    assert [e["event"] for e in events if e["event"] in ("interrupted", "done")] == [
+        "interrupted", "done"]
+
+
+def test_a_silent_rank_is_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew, "SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(crew, "CAUSE_SECONDS", 0.1)
+    heard: queue.Queue[tuple[str, Any]] = queue.Queue()
+    leader = crew.Crew(crew.Place(0, 2, "127.0.0.1", 0), lambda *said: heard.put(said))
+    leader.store.set("beat/1", "node7 123||0")
+    leader.active = True
+    assert heard.get(timeout=20) == ("rank 1 of 2 on node7 is silent", None)
+    with pytest.raises(crew.Lost, match="rank 1 of 2 on node7 is silent"), \
+            leader.stage({}, 2, "cpu"):
+        pass
+
+
+def environment(process: psutil.Process, word: str) -> dict[str, str]:
     try:
-        return process.environ() if "harness.worker" in process.cmdline() else {}
+        return process.environ() if word in " ".join(process.cmdline()) else {}
     except psutil.Error:
         return {}
 
 
-def workers(cluster: Cluster, rank: int) -> list[int]:
-    """Worker processes of a rank in the allocations of this cluster."""
-    return [p.pid for p in psutil.process_iter() if (found := environment(p))
+def processes(cluster: Cluster, rank: int, word: str) -> list[int]:
+    """Processes of a rank in the allocations of this cluster, with a word in their command."""
+    return [p.pid for p in psutil.process_iter() if (found := environment(p, word))
             and found.get("SLURM_CONF") == cluster.environment["SLURM_CONF"]
             and found.get("SLURM_PROCID") == str(rank)]
 
@@ -135,29 +191,45 @@ def artifact(results: Path) -> Path:
     return found
 
 
-def kill_one(cluster: Cluster, results: Path) -> None:
-    """Kill the last rank's worker once there is a checkpoint."""
+def kill_one(cluster: Cluster, results: Path, word: str) -> None:
+    """Kill a process of the last rank once there is a checkpoint."""
     deadline = time.monotonic() + 90
     while not list((results / "store" / "checkpoints").glob("*/checkpoint.pt")):
         assert time.monotonic() < deadline, cluster.ask("squeue")
         time.sleep(0.05)
-    (pid,) = workers(cluster, 3)
+    (pid,) = processes(cluster, 3, word)
     os.kill(pid, signal.SIGKILL)
 
 
+@pytest.fixture(scope="module")
+def whole(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifact of four processes on two nodes that nobody disturbed."""
+    results = tmp_path_factory.mktemp("whole")
+    four(cluster, results)
+    until_idle(cluster)
+    # the features and the evaluation came after it, by one process
+    assert len(list((results / "store" / "evaluate").glob("??/*"))) == 1
+    return artifact(results)
+
+
 @pytest.mark.slow
-def test_two_nodes_of_two_tasks_are_one_process_and_survive_a_kill(
-        cluster: Cluster, single: Path, tmp_path: Path) -> None:
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    four(cluster, whole)
+def test_two_nodes_of_two_tasks_are_one_process(whole: Path, single: Path) -> None:
+    assert_close(whole, single)
+    assert json.loads((whole / "record.json").read_text())["ranks"] == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("word", ["harness.worker", "submitit.core"])
+def test_they_survive_the_death_of_a_worker_and_of_a_task(
+        cluster: Cluster, whole: Path, word: str, tmp_path: Path) -> None:
+    four(cluster, tmp_path)
+    kill_one(cluster, tmp_path, word)
     until_idle(cluster)
-    assert_close(artifact(whole), single)
-    assert json.loads((artifact(whole) / "record.json").read_text())["ranks"] == 4
-    four(cluster, cut)
-    kill_one(cluster, cut)
-    until_idle(cluster)
-    assert same_bytes(artifact(cut), artifact(whole))
-    (log,) = (cut / "store" / "logs").glob(f"{artifact(cut).name}.log")
-    assert "rank 3 of 4 on" in log.read_text() and "was killed by SIGKILL" in log.read_text()
-    # the features and evaluations of both came after it, by one process
-    assert len(list((cut / "store" / "evaluate").glob("??/*"))) == 1
+    assert same_bytes(artifact(tmp_path), whole)
+    (log,) = (tmp_path / "store" / "logs").glob(f"{whole.name}.log")
+    assert log.read_text().count("--- ") >= 2
+    if word == "harness.worker":  # in the same allocation
+        assert "lost: rank 3 of 4 on" in log.read_text()
+        assert "was killed by SIGKILL" in log.read_text()
+    else:  # Slurm ends the others, and the job begins again
+        assert list((tmp_path / "store" / "submissions").glob("*/batch/killed-*"))
