@@ -82,9 +82,11 @@ def _sweep(study: Any, settings: dict[str, Any], command: str) -> int:
     else:
         progress.print_plan(plan, price(plan, store, settings["workers"]))
     if settings["name"] == "slurm":
+        from .launch.detached import expected
         from .launch.resources import describe
 
-        print("\n".join(["resources:", *describe(plan.todo, settings["resources"])]))
+        print("\n".join([f"resources of {expected(plan, store, settings)} jobs:",
+                         *describe(plan.todo, settings["resources"])]))
     if settings["dry_run"]:
         return 0
     store = Store.open(root)

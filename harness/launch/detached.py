@@ -52,6 +52,11 @@ def submit(plan: Plan, store: Store, settings: Mapping[str, Any]) -> Asked:
     return Asked(submission, elsewhere)
 
 
+def expected(plan: Plan, store: Store, settings: Mapping[str, Any]) -> int:
+    """How many jobs Slurm would be given, if no living job had any of the stages."""
+    return len(_jobs(plan.todo, store, settings, {}))
+
+
 def _elsewhere(plan: Plan, store: Store) -> dict[str, str]:
     """The stages that a living job has already, ours or anybody's, with the job's id."""
     stages = [(s.key, s.kind, [p.key for p in s.inputs.values()]) for s in plan.todo]
