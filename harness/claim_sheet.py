@@ -100,9 +100,8 @@ def effect_text(entry: Entry, link: Link) -> str:
     if link.estimate.missing:
         return MISSING
     unit = measure(entry.claim.sides[0].metric).noun
-    per = " per step of the axis" if entry.claim.kind == "trend" else ""
     head, _, n = link.estimate.text(signed=True, digits=link.estimate.digits).partition(" (n=")
-    return f"{head} {unit}{per} (n={n}"
+    return f"{head} {unit} (n={n}"
 
 
 def published_text(entry: Entry) -> str:

@@ -110,8 +110,8 @@ def claims_sheet(found: Sequence[Measured], folder: Path | str = FOLDER,
         entries += [_tested(claim, m) for m in own] or [Entry(
             claim, NOT_RUN, f"no study of grid={claim.grid} here", grid=claim.grid,
             command=_command(claim, scale))]
-    studies = tuple((f"{m.study.grid}-{m.study.scale}", m.study.data_label, m.study.note)
-                    for m in found)
+    studies = tuple((f"{m.study.grid}-{m.study.scale}", m.study.data_label,
+                     " ".join(filter(None, (m.study.note, *m.notes)))) for m in found)
     return ClaimSheet(tuple(judged(entries, level)), level, tuple(refused), studies)
 
 
@@ -237,7 +237,8 @@ def _labels(claim: Claim, measured: Measured) -> list[str]:
     if claim.kind == "interaction":
         return [f"({names[0]} - {names[1]}) - ({names[2]} - {names[3]})"]
     if claim.kind == "trend":
-        return [f"slope of {' - '.join(names)}"]
+        per = "per doubling" if measured.study.axis_log else "per unit"
+        return [f"slope {per} of {' - '.join(names)}"]
     return [f"{a} - {b}" for a, b in zip(names, names[1:], strict=False)]
 
 
@@ -375,6 +376,6 @@ def _with_seeds(command: str, made: Sequence[Link], more: int) -> str:
     """The study's command with its seeds and as many new ones; "" where they fill a screen."""
     ours = sorted({seed for link in made for seed in link.seeds})
     new = [seed for seed in range(max(ours) + 1 + more) if seed not in ours][:more]
-    bare = re.sub(r"\s+grid\.seeds=\[[^\]]*\]", "", command)
+    bare = re.sub(r"\s+(grid\.seeds=\[[^\]]*\]|repair=\S+)", "", command)
     listed = ",".join(map(str, sorted([*ours, *new])))
     return f"{bare} grid.seeds=[{listed}]" if more <= SEEDS_IN_A_COMMAND else ""

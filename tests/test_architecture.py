@@ -19,7 +19,8 @@ NO_TORCH = ("harness.sweep", "harness.plan", "harness.study", "harness.store", "
             "harness.report", "harness.status", "harness.list", "harness.check", "harness.data",
             "harness.evaluation", "harness.launch.inline", "harness.explain", "harness.pricing",
             "harness.paper_layout", "harness.launch.detached",
-            "harness.launch.allocation", "harness.cancel", "methods.registry", "datasets")
+            "harness.launch.allocation", "harness.cancel", "harness.claim_sheet",
+            "harness.figures_ranks", "methods.registry", "datasets")
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -107,6 +107,7 @@ def test_effects_are_the_truth(planted: ClaimSheet) -> None:
     assert float(found["falls"].links[0].estimate.mean) == pytest.approx(slope, abs=0.001)
     assert found["falls"].links[0].estimate.kind == "t"
     assert found["rises"].links[0].estimate.kind == "paired t"
+    assert found["rises"].links[0].name == "slope per doubling of DnC - MoCLR"
     assert found["better"].links[0].effect == pytest.approx(
         float(found["better"].links[0].estimate.mean) / found["better"].links[0].estimate.sd)
     assert found["worse"].why == "the opposite is so"
@@ -316,6 +317,22 @@ def test_a_damaged_study_is_refused_by_name(tmp_path: Path, edit: Any, message: 
     assert f"refused: {sheet.refused[0]}" in claim_sheet.markdown(sheet)
     with pytest.raises(UserError, match=message):
         claim_sheet.from_results(folder, names[:1])
+
+
+def test_a_record_of_another_configuration_is_no_record(tmp_path: Path) -> None:
+    folder = results(tmp_path)
+
+    def edit(frame: pd.DataFrame) -> pd.DataFrame:
+        at = (frame["method"] == "dnc") & (frame["condition"] == "uncurated") & (frame["seed"] == 2)
+        frame.loc[at, "evaluate_key"] = "0" * 64
+        return frame
+
+    change(folder / "curation_gap-laptop" / "records.parquet", edit)
+    sheet = claim_sheet.from_results(folder, ["curation_gap-laptop"])
+    entry, = (e for e in sheet.entries if e.claim.id == "dnc/uncurated_moclr")
+    assert entry.links[0].seeds == (0, 1, 3, 4, 5)
+    assert entry.notes == ("seed 2 is left out: without dnc on uncurated",)
+    assert "5 records belong to no cell of this study" in sheet.studies[0][2]
 
 
 def test_a_truncated_file_is_refused_by_name(tmp_path: Path) -> None:

@@ -319,6 +319,19 @@ def test_fnc_support_set() -> None:
     assert losses["released", "all"] != pytest.approx(losses["released", "support"], rel=1e-3)
 
 
+@pytest.mark.parametrize("mode", ["attraction", "elimination"])
+def test_fnc_runs_without_a_support_set(mode: str) -> None:
+    """As in the paper's figure on the support set: two views, both anchors, none beside them."""
+    losses = []
+    for top_k, threshold in ((5, -1.0), (0, 2.0)):
+        torch.manual_seed(0)
+        method = built("fnc", mode=mode, support_size=0, multi_crop=False, memory_multiplier=0,
+                       top_k=top_k, threshold=threshold)
+        torch.manual_seed(1)
+        losses.append(float(total(method.loss(images(method, 0))).detach()))
+    assert losses[0] != pytest.approx(losses[1], rel=1e-3)  # five are cancelled, then none
+
+
 @pytest.mark.parametrize("name", ["simclr", "fnc"])
 def test_the_released_sum_is_twice_the_papers_mean(name: str) -> None:
     """SimCLR's released objective adds both directions; FNC has its weights from it."""
