@@ -199,12 +199,13 @@ def test_intervals_cover_the_truth(kind: str, n: int) -> None:
     assert abs(covered - 0.95) < 0.015, covered
 
 
-def sheets(true: float, least: float, simulations: int, n: int = 4,
-           count: int = 8) -> list[list[Entry]]:
-    """Sheets of `count` claims of a true effect, which share a baseline: (simulations, claims)."""
-    rng = np.random.default_rng(int(true * 1000) + n)
+def sheets(true: tuple[float, ...], least: float, simulations: int,
+           n: int = 4) -> list[list[Entry]]:
+    """Sheets of claims of these true effects, which share a baseline: (simulations, claims)."""
+    rng, count = np.random.default_rng(n), len(true)
     base = rng.normal(0, 1, (simulations, 1, n))
-    values = true + 0.01 * (rng.normal(0, 1, (simulations, count, n)) - base) / np.sqrt(2)
+    noise = (rng.normal(0, 1, (simulations, count, n)) - base) / np.sqrt(2)
+    values = np.array(true)[:, None] + 0.01 * noise
     zero, minimum = summarise(values, 0.95, "paired t"), summarise(values - least, 0.95)
     estimates, result = iter(zero.estimates()), []
     tested = Claim("x/x", "x", "x.", "planted", "difference", "x", made("difference", "ab").sides,
@@ -219,13 +220,20 @@ def sheets(true: float, least: float, simulations: int, n: int = 4,
 @pytest.mark.parametrize(("true", "wrong"), [(0.0, SUPPORTED), (0.01, CONTRADICTED)])
 def test_a_whole_sheet_is_wrong_at_most_as_often_as_its_level(true: float, wrong: str) -> None:
     # where the effect is 0 nothing may be supported, where it is the minimum nothing contradicted
-    found = [judged(sheet, 0.95) for sheet in sheets(true, 0.01, 1_000)]
+    found = [judged(sheet, 0.95) for sheet in sheets((true,) * 8, 0.01, 1_000)]
     verdicts = [{entry.verdict for entry in sheet} for sheet in found]
     rate = np.mean([wrong in each for each in verdicts])
     assert len(found) == 1_000 and 0.0 < rate <= 0.05, rate
     # and the test is no dummy: without the correction the sheet would be wrong more often
     bare = np.mean([any(entry.links[0].p < 0.05 for entry in sheet) for sheet in found])
     assert true or bare > 0.15
+
+
+def test_true_claims_on_the_sheet_do_not_carry_false_ones() -> None:
+    found = [judged(sheet, 0.95) for sheet in sheets((0.2,) * 4 + (0.0,) * 4, 0.01, 500)]
+    right = np.mean([entry.verdict == SUPPORTED for sheet in found for entry in sheet[:4]])
+    wrong = np.mean([any(e.verdict == SUPPORTED for e in sheet[4:]) for sheet in found])
+    assert len(found) == 500 and right > 0.95 and wrong <= 0.05, (right, wrong)
 
 
 @pytest.mark.parametrize(("effect", "alpha"), [
