@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .evaluation.shots import RULE
 from .plan import Cell, Plan
 from .stages import in_order
 from .store import write_json
@@ -39,6 +40,7 @@ def manifest(plan: Plan, command: str, failed: Mapping[str, str]) -> dict[str, A
         "stages": [[s.key, s.kind, [p.key for p in s.inputs.values()]] for s in plan.stages],
         "ancestry": _ancestry(plan),
         "shots": {str(seed): shots(plan, seed) for seed in study.seeds},
+        "shots_rule": grid.get("shots_rule", RULE),
         "class_counts": [{"condition": condition, "seed": seed, "counts": list(counts)}
                          for (condition, seed), counts in plan.class_counts.items()],
         "failures": failures(plan, command, failed),

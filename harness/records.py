@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from . import record_file
 from .artifact import distil, read_artifact
 from .errors import Failure
-from .evaluation.shots import shot_accuracies
+from .evaluation.shots import RULE, long_tail_view
 from .record_cache import ABSENT, Cache, digest_of, file_stamp, stamp
 from .stages import canonical
 from .store import Store, write_atomic
@@ -161,7 +161,9 @@ class _Reader:
         counts = self.study["shots"].get(str(cell["seed"]))
         if not counts or "@" in cell["evaluation"] or kept["per_class"] is None:
             return {}
-        return shot_accuracies(kept["per_class"], counts)
+        # a study that was written before there was a choice has no rule
+        rule = self.study.get("shots_rule", RULE)
+        return long_tail_view(kept["per_class"], counts, rule)
 
     def _cost(self, key: str) -> dict[str, Any]:
         """What an encoder has cost, all of its ancestry counted, and how it was trained."""

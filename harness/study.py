@@ -19,6 +19,7 @@ from methods.registry import MethodSpec, discover
 from . import schema
 from .config import merged
 from .errors import Problems, UserError, unknown
+from .evaluation.shots import RULE, RULES
 from .protocols import Protocol, check_headline, protocols
 from .store import sha256
 from .training.settings import BACKBONES
@@ -138,6 +139,8 @@ def resolve_study(config: Mapping[str, Any]) -> Study:
     check_headline(config, study.evaluations, problems)
     _check_method_settings(config, specs, problems)
     _check_views(study.rows, config["scale"].get("views"), problems)
+    if (rule := grid.get("shots_rule", RULE)) not in RULES:
+        problems.append(str(unknown("rule", str(rule), RULES, "grid.shots_rule")))
     if problems:
         raise Problems(dict.fromkeys(problems))
     return study

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from harness.evaluation import clusters
-from harness.evaluation.shots import balancedness, shot_accuracies, shot_groups
+from harness.evaluation.measures import GROUPS
+from harness.evaluation.shots import balancedness, long_tail_view, shot_accuracies, shot_groups
 
 
 def test_lloyd_steps_are_the_recorded_ones() -> None:
@@ -96,6 +97,20 @@ def test_groups_without_classes_are_left_out_and_bad_rules_named() -> None:
         shot_groups([1], "halves")
     with pytest.raises(ValueError, match="one per class"):
         shot_accuracies([0.5], [1, 2])
+
+
+@pytest.mark.parametrize(("rule", "groups"), [
+    ("thirds", {"many": 0.85, "medium": 0.6, "few": 0.2}),
+    ("oltr", {"many": 0.85, "medium": 0.6, "few": 0.2}),
+    ("sdclr_imagenet", {"many": 0.9, "medium": 0.7, "few": 0.2})])
+def test_the_long_tail_view_of_a_result_is_by_the_rule_that_is_asked(
+        rule: str, groups: dict[str, float]) -> None:
+    found = long_tail_view([0.9, 0.8, 0.6, 0.2], [500, 100, 50, 10], rule)
+    spread = {"balancedness": np.std(list(groups.values())),
+              "class_balancedness": np.std([0.9, 0.8, 0.6, 0.2])}
+    assert found == pytest.approx({**groups, **spread}) and list(found) == list(GROUPS)
+    alone = long_tail_view([0.9, 0.8], [500, 300], "oltr")
+    assert list(alone) == ["many", "class_balancedness"], "one group is not spread"
 
 
 @pytest.mark.parametrize("k", [4, 70])

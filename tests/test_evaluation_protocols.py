@@ -10,7 +10,9 @@ import pytest
 from harness.config import compose
 from harness.errors import Problems
 from harness.evaluation import evaluations
+from harness.evaluation.linear import penalties
 from harness.evaluation.measures import Measure, declare, measure
+from harness.manifest import manifest
 from harness.plan import Plan, make_plan
 from harness.stages import in_order
 from harness.store import Store
@@ -49,6 +51,28 @@ def test_one_extraction_for_each_encoder_data_set_and_part_of_the_network() -> N
     assert sorted(found, key=str) == [("digits", None), ("photos", None),
                                       ("photos", ["hidden", "output"])]
     assert len(stages(plan, "pretrain")) == 1 and len(stages(plan, "evaluate")) == 8
+
+
+def test_the_papers_linear_protocols_have_names() -> None:
+    names = ("linear_transfer", "linear_dnc", "linear_dnc_yfcc", "linear_fnc", "linear_moco",
+             "linear_cld", "linear_sdclr")
+    found = plan_of(f"grid.evaluations=[{','.join(names)}]").study.evaluations
+    assert list(found) == list(names)
+    transfer = found["linear_transfer"]
+    assert transfer.evaluation.name == "linear" and transfer.options["retrain"] is True
+    values = penalties(transfer.evaluation.configure(transfer.options))
+    assert len(values) == 45 and values[0] == pytest.approx(1e5)
+    assert all(found[name].evaluation.name == "linear_images" for name in names[1:])
+
+
+def test_the_rule_of_many_medium_and_few_is_the_grids_and_in_no_key() -> None:
+    plan = plan_of("grid.shots_rule=oltr")
+    assert manifest(plan, "", {})["shots_rule"] == "oltr"
+    assert manifest(plan_of(), "", {})["shots_rule"] == "thirds"
+    assert {cell.evaluation: cell.stage.key for cell in plan.cells} == KEYS
+    assert "unknown rule 'halves'" in problems_of("grid.shots_rule=halves")
+    paper = compose(["grid=long_tail", "scale=paper"])["grid"]
+    assert paper["shots_rule"] == "sdclr_imagenet"
 
 
 def test_an_evaluation_of_the_encoder_needs_no_features() -> None:

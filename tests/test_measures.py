@@ -44,6 +44,15 @@ def test_a_metric_without_a_direction_has_no_best() -> None:
     assert table.cells["simclr", "curated"].estimate.text().startswith("50.1 ± 0.1")
 
 
+def test_balancedness_is_a_spread_of_which_less_is_better() -> None:
+    table = build_tables(measured("balancedness", {"simclr": 0.052, "byol": 0.08}))[0]
+    assert table.cells["simclr", "curated"].best and "lowest" in table.legend
+    assert table.cells["simclr", "curated"].estimate.text().startswith("5.3 ± ")
+    assert "lower is better" in table.title
+    with pytest.raises(UserError, match=r"\[0, 0.5\]"):
+        measured("balancedness", {"simclr": 0.6, "byol": 0.1})
+
+
 def test_impossible_values_are_refused_by_the_metrics_own_range() -> None:
     assert measured("rankme", {"simclr": 40.0, "byol": 3.0}).records["value"].max() > 1
     for metric, value, where in (("rankme", -3.0, "inf"), ("purity", 1.5, "[0, 1]"),

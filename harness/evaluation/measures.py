@@ -75,10 +75,16 @@ def known() -> tuple[str, ...]:
 
 CLASSIFICATION = declare(
     Measure("top1", "top-1 accuracy"), Measure("balanced", "balanced accuracy"))
+# The long-tail view of an evaluation; see harness.evaluation.shots. A standard deviation of numbers
+# in [0, 1] is at most a half.
 GROUPS = declare(
     Measure("many", "accuracy on frequent classes"),
     Measure("medium", "accuracy on medium classes"),
-    Measure("few", "accuracy on rare classes"))
+    Measure("few", "accuracy on rare classes"),
+    Measure("balancedness", "balancedness (std of the groups; lower is better)",
+            high=0.5, better="lower"),
+    Measure("class_balancedness", "balancedness (std of the classes; lower is better)",
+            high=0.5, better="lower"))
 MEAN_PER_CLASS, MAP11 = declare(
     Measure("mean_per_class", "mean accuracy of the classes"),
     Measure("map11", "11-point mean average precision"))

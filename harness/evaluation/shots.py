@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 GROUPS = ("many", "medium", "few")
 RULES = ("oltr", "sdclr_imagenet", "thirds")
+RULE = "thirds"
 
 
-def shot_groups(counts: Sequence[int], rule: str = "thirds") -> NDArray[np.int64]:
+def shot_groups(counts: Sequence[int], rule: str = RULE) -> NDArray[np.int64]:
     """The group of each class, 0 many, 1 medium, 2 few, from its training images.
 
     * "oltr": many >= 100, few <= 20 (zhmiao/OpenLongTailRecognition-OLTR, utils.py shot_acc)
@@ -37,7 +38,7 @@ def shot_groups(counts: Sequence[int], rule: str = "thirds") -> NDArray[np.int64
 
 
 def shot_accuracies(per_class: Sequence[float], counts: Sequence[int],
-                    rule: str = "thirds") -> dict[str, float]:
+                    rule: str = RULE) -> dict[str, float]:
     """Mean accuracy over the classes of each group; a group without classes is left out.
 
     `counts[c]` are class c's images in pretraining. Raises ValueError if lengths differ.
@@ -49,6 +50,18 @@ def shot_accuracies(per_class: Sequence[float], counts: Sequence[int],
     accuracies = np.asarray(per_class)
     return {name: float(accuracies[groups == group].mean())
             for group, name in enumerate(GROUPS) if (groups == group).any()}
+
+
+def long_tail_view(per_class: Sequence[float], counts: Sequence[int],
+                   rule: str = RULE) -> dict[str, float]:
+    """`shot_accuracies`, and how far they and the classes lie apart, as records name it.
+
+    balancedness: of the groups (SDCLR, arXiv 2106.02990), where there are two at least;
+    class_balancedness: of all classes.
+    """
+    groups = shot_accuracies(per_class, counts, rule)
+    apart = {"balancedness": balancedness(list(groups.values()))} if len(groups) > 1 else {}
+    return {**groups, **apart, "class_balancedness": balancedness(per_class)}
 
 
 def balancedness(values: Sequence[float]) -> float:
