@@ -87,18 +87,24 @@ class Scale:
                          fontsize=size)
 
     def axis(self) -> None:
-        """The scale with a tick for every whole rank."""
+        """The scale with a tick for every whole rank, and as many numbers as there is room for."""
         self.line((self.left, self.right), (self.top, self.top))
-        for rank in range(1, len(self.ranked.rows) + 1):
+        count = len(self.ranked.rows)
+        room = f.text_width(str(count)) + 0.06
+        step = next(s for s in (1, 2, 5, 10, 20, count) if s * (self.x(2) - self.x(1)) >= room)
+        for rank in range(1, count + 1):
             self.line((self.x(rank), self.x(rank)), (self.top, self.top + 0.05))
-            self.text(self.x(rank), self.top + 0.12, str(rank))
+            if rank == 1 or (rank % step == 0 and rank - 1 >= step / 2):
+                self.text(self.x(rank), self.top + 0.12, str(rank))
 
     def critical(self, y: float) -> None:
         """The bracket that shows how long the critical difference is."""
         text = f"critical difference {self.ranked.critical:.2f}"
-        end = min(self.x(1 + self.ranked.critical), self.right)
+        inside = self.x(1 + self.ranked.critical) <= self.right
+        end = self.x(1 + self.ranked.critical) if inside else self.right
+        text += "" if inside else ", longer than the scale"
         self.line((self.left, end), (y, y), MUTED)
-        for x in (self.left, end):
+        for x in (self.left, end)[:2 if inside else 1]:  # no end where it is not reached
             self.line((x, x), (y - 0.035, y + 0.035), MUTED)
         if end + 0.08 + f.text_width(text, f.SMALL) < f.WIDTH - f.MARGIN:
             self.text(end + 0.08, y, text, "left", MUTED, f.SMALL)
