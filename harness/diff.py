@@ -19,7 +19,7 @@ from typing import Any
 
 from . import arguments
 from .artifact import read_artifact
-from .errors import Failure, UserError, door, unknown
+from .errors import UserError, door, unknown
 from .pack import place_of
 from .store import KINDS, Store
 
@@ -92,22 +92,20 @@ def _cell(name: str, results: Path, scale: str) -> str:
 def facts(store: Store, kind: str, key: str) -> dict[str, dict[str, Any]]:
     """What there is to compare, by section and dotted name."""
     found: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
-    _add(store, kind, key, "", found)
+    _add(store, kind, key, "", found, set())
     return found
 
 
-def _add(store: Store, kind: str, key: str, role: str, found: dict[str, dict[str, Any]]) -> None:
+def _add(store: Store, kind: str, key: str, role: str, found: dict[str, dict[str, Any]],
+         seen: set[str]) -> None:
+    """Add an artifact and its ancestry; one that several stages read is told of once."""
+    seen.add(key)
     folder = place_of(store, kind, key)
     prefix = f"{role}." if role else ""
     try:
         read = read_artifact(str(folder), whole=False)
     except FileNotFoundError:
-        if not role:
-            raise UserError(f"harness.diff: {folder} is not in the store yet") from None
-        found["inputs"][role] = f"{key[:12]} (not in the store)"
-        return
-    except Failure as error:
-        raise Failure(str(error)) from None
+        raise UserError(f"harness.diff: {folder} is not in the store yet") from None
     stage, record = read["stage"], read["record"]
     found["what"][f"{prefix}kind"] = f"{kind}, revision {stage['revision']}"
     for name, value in flat(stage["params"]):
@@ -122,8 +120,9 @@ def _add(store: Store, kind: str, key: str, role: str, found: dict[str, dict[str
         found["versions"][f"{prefix}{name}"] = value
     for name, parent in sorted(stage["inputs"].items()):
         found["inputs"][f"{prefix}{name}"] = parent
-        if kinds := [k for k in KINDS if place_of(store, k, parent).is_dir()]:
-            _add(store, kinds[0], parent, f"{prefix}{name}", found)
+        kinds = [k for k in KINDS if place_of(store, k, parent).is_dir()]
+        if kinds and parent not in seen:
+            _add(store, kinds[0], parent, f"{prefix}{name}", found, seen)
 
 
 def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -31,10 +31,11 @@ def union(ours: Mapping[str, Any] | None, theirs: Mapping[str, Any],
         if key in ours or key in theirs:
             merged[key] = _mapping(ours.get(key) or {}, theirs.get(key) or {}, f"{name}: {key}",
                                    where, problems)
-    merged["stages"] = list({s[0]: s for s in [*ours.get("stages", ()),
-                                               *theirs.get("stages", ())]}.values())
-    merged["class_counts"] = list({(c["condition"], c["seed"]): c for c in [
-        *theirs.get("class_counts", ()), *ours.get("class_counts", ())]}.values())
+    for key, told in (("stages", lambda s: s[0]),
+                      ("class_counts", lambda c: (c["condition"], c["seed"]))):
+        if key in ours or key in theirs:
+            entries = [*ours.get(key, ()), *theirs.get(key, ())]
+            merged[key] = list({told(entry): entry for entry in reversed(entries)}.values())[::-1]
     merged["failures"] = _failures(ours, theirs)
     return merged, problems
 

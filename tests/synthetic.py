@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness import record_file
+
 LABELS = {
     "simclr": "SimCLR", "moco_v2": "MoCo v2", "byol": "BYOL", "moclr": "MoCLR", "dnc": "DnC",
     "random_init": "random init", "raw_pixels": "raw pixels", "supervised": "supervised",
@@ -125,5 +127,5 @@ def write(results: Path, plan: Mapping[str, Any], frame: pd.DataFrame) -> Path:
     folder = results / f"{plan['grid']}-{plan['scale']}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "study.json").write_text(json.dumps(plan, indent=1), encoding="utf-8")
-    frame.to_parquet(folder / "records.parquet", index=False)
+    record_file.write(folder / "records.parquet", frame)
     return folder

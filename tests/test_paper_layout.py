@@ -174,7 +174,9 @@ def test_a_report_from_records_alone(tmp_path: Path) -> None:
     folder = synthetic.write(tmp_path, data, records(data))
     files = {str(path.relative_to(folder)) for path in write_report(folder)}
     assert files == {"report.html", *(f"tables/paper-dnc-table{n}{suffix}" for n in (3, 4)
-                                      for suffix in (".md", ".tex", ".csv"))}
+                                      for suffix in (".md", ".tex", ".csv")),
+                     *(f"figures/paper-dnc-table3-imagenet_top1.{suffix}"
+                       for suffix in ("png", "pdf", "svg"))}
 
 
 def test_a_mean_of_columns_is_of_all_of_them_or_none(tmp_path: Path) -> None:
