@@ -12,7 +12,7 @@
     watch=true    again every few seconds, until nothing runs and nothing waits
     cell=METHOD,CONDITION,SEED   the stages of one cell of the table: state, job, log
 
-exit codes: 0 nothing failed, 1 something failed or was lost, 2 wrong request
+exit codes: 0 nothing failed, 1 something failed, was lost or vanished, 2 wrong request
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 
 from .arguments import RESULTS, boolean, find, named, parse, studies, wants_help
 from .errors import UserError, door
-from .launch.states import NAMES, State, look
+from .launch.states import BAD, NAMES, State, look
 from .store import KINDS, Store, read_json
 
 DEFAULTS = {"grid": "", "table": "", "scale": "laptop", "results": RESULTS, "watch": "false",
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
             print("\033[H\033[2J", end="")
         view.show_cell(options["cell"]) if options["cell"] else view.show()
         if not watch or not view.count("running", "queued"):
-            return 1 if view.count("failed", "lost") else 0
+            return 1 if view.count(*BAD) else 0
         sys.stdout.flush()
         time.sleep(WATCH_SECONDS)
 
@@ -100,7 +100,7 @@ class View:
         print(f"  {full} of {len(cells)} cells have a number")
         self._show_running()
         self._show_queued()
-        for name in ("failed", "lost"):
+        for name in BAD:
             self._show_bad(name)
         if full < len(cells) and not self.count("running", "queued"):
             print(f"continue with: {self.study['command']}")

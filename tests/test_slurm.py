@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -39,7 +39,8 @@ def until_idle(cluster: Cluster, seconds: float = 120) -> None:
 
 def spans(submission: Submission) -> dict[str, tuple[str, str]]:
     """When each stage began and ended, by the logs of the jobs."""
-    begun, ended = {}, {}
+    begun: dict[str, str] = {}
+    ended: dict[str, str] = {}
     for log in submission.folder.glob("batch/*_log.out"):
         for line in log.read_text().splitlines():
             if found := re.match(r"(\S+) event=(started|done) key=(\w+)", line):
@@ -53,7 +54,8 @@ def test_a_detached_grid_ends_with_the_same_bytes(cluster: Cluster, inline: dict
     asked = cluster.run(tmp_path)
     assert asked.returncode == 0, asked.stderr
     submitted = time.monotonic() - begun
-    for word in ("submitted: 11 stages as 6 jobs in 3 arrays", "logs:", "watch:", "cancel:"):
+    for word in ("resources of 6 jobs:", "submitted: 11 stages as 6 jobs in 3 arrays", "logs:",
+                 "watch:", "cancel:"):
         assert word in asked.stdout, asked.stdout
     # the same again, while the jobs run: nothing is submitted twice
     again = cluster.run(tmp_path)
@@ -75,6 +77,13 @@ def test_a_detached_grid_ends_with_the_same_bytes(cluster: Cluster, inline: dict
     assert (tmp_path / "code" / record["snapshot"] / "harness" / "sweep.py").is_file()
     status = cluster.run(tmp_path, base=TINY[:2], module="harness.status")
     assert "11 of 11 stages done" in status.stdout and status.returncode == 0
+    # completed, says Slurm, but the artifact is not there: a state of its own
+    shutil.rmtree(next((tmp_path / "store" / "evaluate").glob("??/*")))
+    status = cluster.run(tmp_path, base=TINY[:2], module="harness.status")
+    assert status.returncode == 1 and "evaluate  1 done, 1 vanished" in status.stdout
+    assert re.search(r"vanished: 1 x evaluate: job \S+ ended \(COMPLETED\) without the artifact\n"
+                     r"  first: evaluate for .*; log: .*\.log\n", status.stdout), status.stdout
+    assert "run again: python -m harness.sweep grid=curation_gap" in status.stdout
 
 
 def test_packed_stages_share_an_allocation(cluster: Cluster, inline: dict[str, str],
@@ -142,9 +151,32 @@ def test_what_cannot_be_submitted_is_one_line(cluster: Cluster, tmp_path: Path) 
     assert down.returncode == 1 and "Traceback" not in down.stderr
     assert "controller" in down.stderr and down.stderr.count("\n") == 1
     assert "0 of 11 stages done" in status.stdout
-    bare = sweep(tmp_path, "launcher=slurm", base=TINY) if not os.environ.get("SLURM_CONF") else \
-        None
-    assert bare is None or bare.returncode in (1, 2)
+    bare = door("harness.sweep", *TINY, f"results={tmp_path}", "launcher=slurm",
+                env={"PATH": str(tmp_path)})
+    assert bare.returncode == 2 and bare.stderr.count("\n") == 1
+    assert "needs sbatch, which this machine does not have" in bare.stderr
+
+
+def test_what_is_refused_after_some_was_accepted_is_written_down(cluster: Cluster,
+                                                                 tmp_path: Path) -> None:
+    # the real sbatch, asked for a partition that there is not from its second call on
+    calls, sbatch = tmp_path / "calls", tmp_path / "bin" / "sbatch"
+    sbatch.parent.mkdir()
+    sbatch.write_text(f"#!/bin/sh\necho >> {calls}\n"
+                      f'[ "$(wc -l < {calls})" = 1 ] || set -- -p nope "$@"\n'
+                      f'exec {cluster.folder}/bin/sbatch "$@"\n')
+    sbatch.chmod(0o755)
+    limited = Cluster(cluster.folder)
+    limited.environment["PATH"] = f"{sbatch.parent}:{limited.environment['PATH']}"
+    half = limited.run(tmp_path, "launcher.slurm.hold=true", "grid.methods=[dnc]")
+    assert half.returncode == 1 and half.stderr.count("\n") == 1, half.stderr
+    assert "Slurm refused more jobs" in half.stderr and "accepted and go on" in half.stderr
+    submission = latest(tmp_path)
+    assert sorted(submission.all_ids) == sorted(cluster.jobs()) and submission.all_ids
+    assert "refused" in submission.lines[-1] and not submission.uncertain
+    cancelled = cluster.run(tmp_path, base=TINY[:2], module="harness.cancel")
+    assert f"cancelled: {len(submission.all_ids)} jobs" in cancelled.stdout
+    until_idle(cluster)
 
 
 def test_a_stage_whose_input_failed_says_so_and_is_not_run(cluster: Cluster,
@@ -164,7 +196,7 @@ def test_a_stage_whose_input_failed_says_so_and_is_not_run(cluster: Cluster,
 
 
 def test_the_local_launcher_outlives_its_command(inline: dict[str, str], tmp_path: Path) -> None:
-    small = (*TINY, "grid.methods=[random_init]", "launcher=local")
+    small = (*TINY, "grid.methods=[random_init]", "launcher=local", "launcher.workers=1")
     asked = sweep(tmp_path, base=small)
     assert asked.returncode == 0, asked.stderr
     assert "submitted: 3 stages as one job (process " in asked.stdout

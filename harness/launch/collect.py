@@ -30,12 +30,12 @@ def finish(folder: Path) -> None:
     """Note in study.json what failed, collect the records, write tables, figures and the page."""
     from ..records import collect
     from ..report import write_report
-    from .states import look
+    from .states import BAD, look
 
     frame, damaged = collect(folder)
     study = read_json(folder / "study.json")
     causes = {key: state.cause for key, state in look(folder).items()
-              if state.name in ("failed", "lost")}
+              if state.name in BAD}
     study["failures"] = failures(study, {**causes, **damaged})
     write_json(folder / "study.json", study)
     if not frame.empty:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from ..plan import Plan
 from ..store import Store
 from .pool import Outcome, Report
-from .states import Look, State
+from .states import BAD, GONE, Look, State
 
 # Between two looks: an ended job's files may be seen late, and Slurm wants to be asked seldom.
 LOOK_SECONDS = 2.0
@@ -29,7 +29,7 @@ def follow(plan: Plan, store: Store, report: Report) -> Outcome:
             _tell(key, state, told, report)
         if any(state.name in ("queued", "running") for state in states.values()):
             quiet_since = time.monotonic()
-        elif all(state.name != "lost" for state in states.values()) \
+        elif all(state.name not in GONE for state in states.values()) \
                 or time.monotonic() - quiet_since > LOST_SECONDS:
             return _outcome(plan, states)
         report({"event": "waiting"})
@@ -53,7 +53,7 @@ def _outcome(plan: Plan, states: Mapping[str, State]) -> Outcome:
     outcome = Outcome(ran=sum(state.name == "done" for state in states.values()))
     for stage in plan.todo:
         state = states[stage.key]
-        if state.name in ("failed", "lost"):
+        if state.name in BAD:
             outcome.failed[stage.key] = state.cause
         elif state.name in ("blocked", "missing"):
             roots = [outcome.blocked.get(p.key, p.key) for p in stage.inputs.values()

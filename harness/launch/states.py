@@ -5,7 +5,8 @@ running   a living worker has claimed it
 queued    its job waits, or it waits for its turn in a job that runs
 failed    its last attempt failed, and nobody tries again
 lost      its job ended without the artifact and without saying why (killed, cancelled, node lost)
-blocked   an input failed or was lost
+vanished  its job completed, as the batch system says, and yet the artifact is not there
+blocked   an input failed, was lost or vanished
 missing   nobody was asked to compute it
 """
 
@@ -24,7 +25,9 @@ from . import batch
 from .ledger import Submission, submissions
 from .local import living as living_here
 
-NAMES = ("done", "running", "queued", "failed", "lost", "blocked", "missing")
+NAMES = ("done", "running", "queued", "failed", "lost", "vanished", "blocked", "missing")
+GONE = ("lost", "vanished")
+BAD = ("failed", *GONE)
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class Look:
     def _idle(self, key: str, parents: Sequence[str]) -> State:
         job = self.job_id(key)
         failure = self.failures.get(key)
-        bad = any(self.states[parent].name in ("failed", "lost", "blocked")
+        bad = any(self.states[parent].name in (*BAD, "blocked")
                   for parent in parents if parent in self.states)  # others are in the store
         if failure and (bad or not failure.get("input")):
             return State("blocked" if failure.get("input") else "failed", failure["cause"], job)
@@ -119,8 +122,11 @@ class Look:
             wrote = any(log.exists() and log.stat().st_size for log in logs)
             shared = "" if wrote or "CANCELLED" in ending else \
                 f"; it wrote no log: can its node write {logs[0].parent}?"
-            self.states[key] = replace(state, cause=f"job {state.job} ended ({ending}) without "
-                                                    f"the artifact{shared}")
+            cause = f"job {state.job} ended ({ending}) without the artifact{shared}"
+            # an orphan of a killed step, a full disk that swallowed writes, an artifact removed
+            completed = ending.startswith("COMPLETED")
+            self.states[key] = replace(state, cause=cause,
+                                       name="vanished" if completed else state.name)
 
 
 def _failures(store: Store, keys: Sequence[str]) -> dict[str, Any]:
