@@ -60,7 +60,9 @@ class Place:
     size: int
     host: str
     port: int
-    before: str = ""  # how the process ended that had this rank before
+    # where those who keep the other ranks' workers write down that one has died; none: the leader
+    # keeps them itself
+    deaths: str = ""
 
 
 @dataclass
@@ -77,6 +79,7 @@ class Crew:
 
     def __post_init__(self) -> None:
         self.store = _meet(self.place)
+        self._known_deaths = set(self._deaths())
         threading.Thread(target=self._beat, args=(self.store.clone(),), name="crew",
                          daemon=True).start()
 
@@ -172,8 +175,7 @@ class Crew:
         while True:
             try:
                 if self.place.rank:
-                    store.set(f"beat/{self.place.rank}",
-                              f"{me}|{self.place.before}|{count}")
+                    store.set(f"beat/{self.place.rank}", f"{me}|{count}")
                     store.check(["order/1"])  # an answer: a lost leader is noticed here
                 elif why := self._missing(store, seen):
                     return self._gone(store, why)
@@ -189,18 +191,29 @@ class Crew:
         for rank, child in self.children.items():
             if child.poll() is not None:
                 return f"{self.name(rank)} {ended_how(child.returncode)}"
+        for name in set(self._deaths()) - self._known_deaths:
+            rank = int(name.split("-")[1])
+            return f"{self.name(rank)} {(Path(self.place.deaths) / name).read_text()}"
         for rank in range(1, self.place.size):
             if not store.check([f"beat/{rank}"]):
                 continue
             value = store.get(f"beat/{rank}").decode()
             before, since = seen.get(rank, (value, time.monotonic()))
-            who, how, _ = value.split("|")
+            who = value.split("|")[0]
             if before.split("|")[0] != who:
-                return f"{self.name(rank)} on {before.split()[0]} {how or 'was started again'}"
+                return f"{self.name(rank)} on {before.split()[0]} was started again"
             if before == value and time.monotonic() - since > SILENT_SECONDS:
                 return f"{self.name(rank)} on {who.split()[0]} is silent"
             seen[rank] = (before, since) if before == value else (value, time.monotonic())
         return ""
+
+    def _deaths(self) -> list[str]:
+        if not self.place.deaths or self.place.rank:
+            return []
+        try:
+            return [name for name in os.listdir(self.place.deaths) if name.startswith("died-")]
+        except OSError:
+            return []
 
     def _gone(self, store: TCPStore | None, why: str) -> None:
         self.broken = why

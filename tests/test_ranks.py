@@ -156,7 +156,7 @@ def test_a_silent_rank_is_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(crew, "CAUSE_SECONDS", 0.1)
     heard: queue.Queue[tuple[str, Any]] = queue.Queue()
     leader = crew.Crew(crew.Place(0, 2, "127.0.0.1", 0), lambda *said: heard.put(said))
-    leader.store.set("beat/1", "node7 123||0")
+    leader.store.set("beat/1", "node7 123|0")
     leader.active = True
     assert heard.get(timeout=20) == ("rank 1 of 2 on node7 is silent", None)
     with pytest.raises(crew.Lost, match="rank 1 of 2 on node7 is silent"), \
@@ -224,6 +224,11 @@ def test_they_survive_the_death_of_a_worker_and_of_a_task(
         cluster: Cluster, whole: Path, word: str, tmp_path: Path) -> None:
     four(cluster, tmp_path)
     kill_one(cluster, tmp_path, word)
+    deadline = time.monotonic() + 200
+    while not list((tmp_path / "store" / "pretrain").glob("??/*/SHA256SUMS")):
+        assert time.monotonic() < deadline, cluster.ask("squeue")
+        time.sleep(0.5)
+    cluster.cancel_all()  # what comes after the pre-training
     until_idle(cluster)
     assert same_bytes(artifact(tmp_path), whole)
     (log,) = (tmp_path / "store" / "logs").glob(f"{whole.name}.log")

@@ -80,7 +80,8 @@ class Allocation:
         settings = read_json(folder / "settings.json")
         wanted = described["resources"]
         if settings["name"] == "slurm" and wanted["nodes"] * wanted["tasks_per_node"] > 1:
-            settings |= {"ranks": crew.place(), "gpus": crew.gpu()}
+            self.workers.mkdir(parents=True, exist_ok=True)
+            settings |= {"ranks": crew.place(self.workers), "gpus": crew.gpu()}
         return described, settings
 
     def _prepare(self, described: dict[str, Any], settings: dict[str, Any]) -> Pool:

@@ -21,13 +21,16 @@ SOON_SECONDS = 20.0
 SOON_TIMES = 3
 
 
-def place() -> dict[str, Any]:
-    """This task's rank, how many there are and where the first is met, as submitit finds them."""
+def place(folder: Path) -> dict[str, Any]:
+    """This task's rank, how many there are and where the first is met, as submitit finds them.
+
+    folder: where the job's workers have their logs, and where deaths are written down.
+    """
     from submitit.helpers import TorchDistributedEnvironment
 
     found = TorchDistributedEnvironment()
     return {"rank": found.rank, "size": found.world_size, "host": found.master_addr,
-            "port": found.master_port}
+            "port": found.master_port, "deaths": str(folder)}
 
 
 def gpu() -> list[str]:
@@ -52,23 +55,25 @@ def follow(settings: Mapping[str, Any], folder: Path) -> None:
 
     Ends the process with one line when no worker lives for more than a moment.
     """
-    ranks, soon, before = settings["ranks"], 0, ""
+    ranks, soon = settings["ranks"], 0
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"rank-{ranks['rank']}.log"
     gpus = gpu()
     while not _is_done(folder):
         started = time.monotonic()
-        worker = processes.start({**settings, "ranks": {**ranks, "before": before}}, log,
-                                 gpus[0] if gpus else None)
+        worker = processes.start(settings, log, gpus[0] if gpus else None)
         while worker.poll() is None and not _is_done(folder):
             time.sleep(0.5)
         code = _stopped(worker)
-        before = processes.ended_how(code)
-        failed = code not in (0, processes.BROKEN) and time.monotonic() - started < SOON_SECONDS
-        soon = soon + 1 if failed else 0
+        died = code not in (0, processes.BROKEN) and not _is_done(folder)
+        if died:
+            (folder / f".died-{worker.pid}").write_text(f"on {os.uname().nodename} "
+                                                        f"{processes.ended_how(code)}")
+            (folder / f".died-{worker.pid}").rename(folder / f"died-{ranks['rank']}-{worker.pid}")
+        soon = soon + 1 if died and time.monotonic() - started < SOON_SECONDS else 0
         if soon == SOON_TIMES:
-            sys.exit(f"error: {os.uname().nodename}: a worker of rank {ranks['rank']} {before} "
-                     f"{soon} times; see {log}")
+            sys.exit(f"error: {os.uname().nodename}: a worker of rank {ranks['rank']} "
+                     f"{processes.ended_how(code)} {soon} times; see {log}")
         time.sleep(0.5)
 
 
