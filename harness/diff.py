@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
     sides = [facts(Store(results / "store"), *place) for place in places]
     for name, (kind, key) in zip(names, places, strict=True):
         print(f"{name}: {kind} {key}")
-    for line in compare(*sides, same=same):
+    for line in compare(sides[0], sides[1], same):
         print(line)
     return 0
 

@@ -11,13 +11,18 @@ from typing import Any
 import browser
 import pytest
 import synthetic
+from PIL import Image
 
 from harness import figures
 from harness.html import markup, page
+from harness.html.made import made
 from harness.measured import Measured, read
 from harness.tables import build_tables
 
 HOSTILE = """<script>alert(1)</script>"'&</td></script><!-- ]]>"""
+
+
+AXE = Path(__file__).resolve().parent.parent / ".venv" / "axe-core" / "axe.min.js"
 
 
 def measured(tmp_path: Path, hostile: bool = False) -> Measured:
@@ -33,9 +38,31 @@ def measured(tmp_path: Path, hostile: bool = False) -> Measured:
     return read(synthetic.write(tmp_path, plan, frame))
 
 
+def beside(folder: Path, study: Measured) -> None:
+    """What a store and a sweep leave beside records: how stages were made, cards of the data."""
+    stages = {}
+    for row in study.records.drop_duplicates("evaluate_key").itertuples():
+        stages[row.pretrain_key] = ["pretrain", row.seed, 0, {}, 0, 0, "2026-11-22"]
+        stages[row.features_key] = ["features", None, 1, {"encoder": row.pretrain_key}, 0, 0, ""]
+        stages[row.evaluate_key] = ["evaluate", row.seed, 2, {"features": row.features_key}, 0, 0,
+                                    ""]
+    (folder / "runs.json").write_text(json.dumps({
+        "stages": stages, "versions": [{"torch": "2.15.0"}], "commands": ["python -m x"],
+        "params": [{"training": {"epochs": 8, "lr": 0.3}}, {"split": HOSTILE}, {"k": 5}]}))
+    (folder / "cards").mkdir()
+    for fingerprint in study.records["data_fingerprint"].unique():
+        (folder / "cards" / f"{fingerprint}.json").write_text(json.dumps({
+            "source": "photos", "classes_present": 19, "images": {"train": 100, "test": 50},
+            "gini": 0.25, "fingerprint": fingerprint}))
+        Image.effect_noise((1400, 700), 80).save(folder / "cards" / f"{fingerprint}.png")
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    return measured(tmp_path_factory.mktemp("study"))
+    found = measured(tmp_path_factory.mktemp("study"))
+    assert found.folder
+    beside(found.folder, found)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +156,8 @@ def test_every_number_is_a_button_to_its_runs(study: Measured, document: str) ->
 
 def test_the_records_can_be_taken_out_again(study: Measured, document: str) -> None:
     links = {a["download"]: a["href"] or "" for a in Tree(document).all("a") if "download" in a}
-    assert len(links) == 1 + 2 * len(build_tables(study))
+    cards = [name for name in links if name.startswith("card-")]
+    assert len(links) == 1 + 2 * len(build_tables(study)) + len(cards) and len(cards) == 2
     content = base64.b64decode(links["records.csv"].split(",", 1)[1]).decode()
     assert len(content.splitlines()) == len(study.records) + 1
 
@@ -178,15 +206,20 @@ def test_chromium_shows_runs_by_keyboard_and_reports_no_error(tab: browser.Page)
     tab.press("Enter")
     assert tab.run("document.getElementById('runs').open")
     shown = tab.run("document.getElementById('runs').innerText")
+    tab.run("document.querySelectorAll('#runs details').forEach((d) => { d.open = true; })")
+    shown = tab.run("document.getElementById('runs').innerText")
+    assert '"lr": 0.3' in shown and "store/logs/" in shown and "torch 2.15.0" in shown
+    assert tab.run("document.querySelectorAll('#runs details.made').length") == 3
     for part in ("SimCLR, curated", "Evaluation key", "Hardware", "Git commit", "Images seen",
                  "Data fingerprint", "python -m harness.sweep"):
         assert part in shown
     assert tab.run("document.querySelectorAll('#runs tbody tr').length") == 3
+    assert "alert(1)" in tab.run("document.querySelector('#runs-body').innerText")
     tab.press("Escape")
     assert not tab.run("document.getElementById('runs').open")
     assert tab.run("document.activeElement.className") == "cell"
     assert tab.errors() == []
-    assert [url for url in tab.requests() if not url.startswith("file:")] == []
+    assert [url for url in tab.requests() if not url.startswith(("file:", "data:"))] == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -215,3 +248,33 @@ def test_chromium_fits_narrow_screens_and_paper(tab: browser.Page, tmp_path: Pat
     assert (tmp_path / "narrow.png").stat().st_size > 10_000
     pdf = tab.pdf()
     assert pdf.startswith(b"%PDF") and pdf.count(b"/Type /Page\n") >= 2
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(tab: browser.Page, scheme: str) -> None:
+    if not AXE.is_file():
+        pytest.skip(f"axe-core is not installed: .ci/run puts it at {AXE}")
+    tab.scheme(scheme)
+    tab.run("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    # through the protocol, which the page's policy for scripts does not reach
+    tab.run(AXE.read_text(encoding="utf-8") + "; 0")
+    for opened in (False, True):
+        if opened:
+            tab.run("document.querySelector('button.cell').click()")
+            tab.run("document.querySelectorAll('#runs details').forEach((d) => { d.open = true; })")
+        found = tab.run("""axe.run().then((r) => ({passes: r.passes.length, bad: r.violations.map(
+            (v) => [v.id, v.nodes.length, v.nodes[0].html.slice(0, 120),
+                    v.nodes[0].failureSummary])}))""")
+        assert found["passes"] > 20 and found["bad"] == []
+    tab.press("Escape")
+    assert [url for url in tab.requests() if not url.startswith(("file:", "data:"))] == []
+
+
+def test_figures_claims_cards_and_runs_are_on_the_page(study: Measured, document: str) -> None:
+    tree = Tree(document)
+    sections = [a["id"] for a in tree.all("section")]
+    assert sections == ["overview", "figures", "results", "claims", "failures", "data-cards",
+                        "downloads"]
+    assert len(tree.all("img")) == 2 and all(a["alt"] for a in tree.all("img"))
+    assert len(document) < 3_000_000
+    assert made(study)["params"][0]["training"]["lr"] == 0.3
