@@ -74,7 +74,7 @@ def running(folder: Path) -> Iterator[Cluster]:
                if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]
     if missing:
         pytest.skip(f"{', '.join(missing)} not installed: apt-get install slurm-wlm munge")
-    environment = {**os.environ, "LS_PORT": str(_port()), "LS_CPUS": "16"}
+    environment = {**os.environ, "LS_PORT": str(_port()), "LS_CPUS": "4"}
     subprocess.run([SCRIPT, "start", folder], env=environment, check=True, capture_output=True,
                    timeout=120)
     try:
