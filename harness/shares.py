@@ -34,7 +34,7 @@ def shares(shape: Shape, spec: MethodSpec, params: Mapping[str, Any], row: str,
                         f"can share {batch // parts} images equally")
     if parts == 1 or asked is None:
         return {}, cautions
-    coupled = f", and so do {spec.couples}" if spec.couples else ""
+    coupled = f", and so are {spec.couples}" if spec.couples else ""
     cautions.append(
         f"method '{row}': a batch of {batch} images is accumulated from {parts} forward passes of "
         f"{batch // parts}: BatchNorm is over those only{coupled}; that changes the numbers, so "

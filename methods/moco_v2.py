@@ -29,7 +29,7 @@ class MoCoV2(Method):
     views: tuple[str, ...] = ("moco_v2", "moco_v2")
     keeps = ("ema", "queue")
     dealt = ("key_splits",)
-    couples = "with key_splits > 1, the parts of shuffling BN"
+    couples = "the parts of shuffling BN, with key_splits"
     average_first = True
     refuses = (
         ("queue_size < batch_size",

@@ -45,7 +45,7 @@ class NPID(Method):
     )
     views = ("moco_v1",)
     keeps = ("bank",)
-    couples = "with noise samples, the normaliser that the first forward pass sets"
+    couples = "the noise samples and their normaliser, with negatives"
     normaliser: Tensor
 
     @dataclass(frozen=True)

@@ -111,8 +111,12 @@ def shape(config: Mapping[str, Any], gpus: Callable[[], Sequence[str]]) -> Shape
 def describe(stages: Iterable[Stage], by_kind: Mapping[str, Resources]) -> list[str]:
     """A line for each kind among the stages, with what its jobs ask of the cluster."""
     counts = Counter((stage.kind, of(stage, by_kind)) for stage in stages)
-    return [f"  {kind:9} {number:6} x {wanted.words()}"
-            for (kind, wanted), number in counts.items()]
+    lines = [f"  {kind:9} {number:6} x {wanted.words()}"
+             for (kind, wanted), number in counts.items()]
+    if any(wanted.ranks > 1 for _, wanted in counts):
+        lines.append("  (only pre-training is done by several processes: every other stage, "
+                     "fine-tuning too, by one)")
+    return lines
 
 
 def _checked(given: Any, where: str, problems: list[str]) -> dict[str, dict[str, Any]]:
