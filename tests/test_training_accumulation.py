@@ -170,7 +170,8 @@ def test_only_training_is_shared_by_processes(tmp_path: Path) -> None:
     found = by_kind(asked, {}, 1, problems)
     assert not problems and found["pretrain"].ranks == 8 and found["features"].ranks == 1
     assert found["pretrain"].gpus == 4 and found["features"].gpus == 1
-    lines = describe(planned(tmp_path).todo, found)
+    *lines, note = describe(planned(tmp_path).todo, found)
+    assert "every other stage, fine-tuning too, by one" in note
     assert [line.split()[0] for line in lines] == ["pretrain", "features", "evaluate"]
     assert "2 nodes x 4 tasks, 4 GPUs a node" in lines[0] and "1 node x 1 task" in lines[1]
 
