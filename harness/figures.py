@@ -17,6 +17,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -155,6 +156,7 @@ def axes_at(figure: Figure, left: float, bottom: float, width: float, height: fl
     return axes
 
 
+@cache
 def text_width(text: str, size: float = NORMAL, weight: str = "normal") -> float:
     """Width of one line of text in inches, from the font's own metrics."""
     from matplotlib.font_manager import FontProperties

@@ -112,14 +112,12 @@ def write_report(folder: Path, console: Console | None = None, *, figures: bool 
     drawings = {}
     if figures:
         from harness.figures import draw_all
-
-        drawings = draw_all(measured, tables)
-    files = table_files(tables) | paper_files(papers) | drawings | card_files(measured)
-    files["report.html"] = page(measured, tables, drawings).encode()
-    if drawings:
         from harness.figures_ranks import draw_ranks
 
-        files |= draw_ranks(measured)
+        drawings = draw_all(measured, tables)
+        drawings |= draw_ranks(measured) if tables else {}
+    files = table_files(tables) | paper_files(papers) | drawings | card_files(measured)
+    files["report.html"] = page(measured, tables, drawings).encode()
     return write_all(folder, files)
 
 
