@@ -14,7 +14,7 @@ from harness.beside import Classes
 from harness.measured import Condition, Measured, Method, describe
 from harness.palette import INK, MUTED, PAPER, Mark
 from harness.statistics import summarise
-from harness.tables import Table
+from harness.tables import Table, capital
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,7 +93,7 @@ def _figure(measured: Measured, table: Table, rows: Sequence[Method],
                 "accuracy on the classes (%)", rotation=90, ha="left", va="center",
                 fontsize=f.NORMAL)
     _key(figure, table, columns, left, height)
-    name = describe(table.evaluation, "top1").replace(" top-1", "")
+    name = capital(describe(table.evaluation, "top1").replace(" top-1", ""))
     f.put_title(figure, measured.study, table, f"{name} by class, frequent to rare")
     f.put_caption(figure, caption)
     return figure

@@ -127,7 +127,7 @@ def drawn_texts(figure: Any) -> list[Any]:
         for axis in (axes.xaxis, axes.yaxis):
             low, high = sorted(axis.get_view_interval())
             texts += [label for place, label in zip(axis.get_majorticklocs(),
-                                                    axis.get_majorticklabels(), strict=True)
+                                                    axis.get_majorticklabels(), strict=False)
                       if low <= place <= high]
     return [text for text in texts if text.get_visible() and text.get_text().strip()]
 
