@@ -87,7 +87,7 @@ def test_tables_share_what_papers_share(paper: Plan) -> None:
     three, four = cells_of(paper, "dnc/table3"), cells_of(paper, "dnc/table4")
     one = three["YFCC100M,DnC,R-50,4500", "imagenet_top1"]
     other = four["YFCC100M,DnC-4.5k", "food101"]
-    assert one["method"] == other["method"] and other["evaluation"] == "linear@food101"
+    assert one["method"] == other["method"] and other["evaluation"] == "linear_transfer@food101"
     base = three["YFCC100M,MoCLR,R-50,1000", "imagenet_top1"]
     moclr = [s.key for s in stages_of(paper, base) if s.kind == "pretrain"]
     assert len(moclr) == 1 and moclr[0] in {s.key for s in stages_of(paper, one)}
