@@ -3,9 +3,9 @@
     python benchmarks/records.py [RECORDS ...]      (default: 20000 100000)
 
 Makes a store of synthetic cells (linear and kNN, 19 classes: 7 records a cell with top-1, balanced
-accuracy, the three groups and their spreads) in a temporary folder, then collects it in fresh processes. Seconds
-are CPU seconds of the process, user and system, after its imports; `wall` is elapsed time. Files
-are in the page cache. `one changed` is after one metric was measured again.
+accuracy, the three groups and their spreads) in a temporary folder, then collects it in fresh
+processes. Seconds are CPU seconds of the process, user and system, after its imports; `wall` is
+elapsed time. Files are in the page cache. `one changed` is after one metric was measured again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How the classes fall into clusters of the features: DnC (arXiv 2105.08054), Table 6 and Fig. 6."""
+"""How classes fall into clusters of the features: DnC (arXiv 2105.08054), Table 6 and Fig. 6."""
 
 from __future__ import annotations
 

@@ -156,8 +156,8 @@ def moments(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     return mean, scale, square / scale / scale[:, None]
 
 
-def in_blocks(parts: Sequence[Labelled], mean: Tensor, scale: Tensor, axes: Tensor, parameters: Tensor,
-              l2: float) -> Tensor:
+def in_blocks(parts: Sequence[Labelled], mean: Tensor, scale: Tensor, axes: Tensor,
+              parameters: Tensor, l2: float) -> Tensor:
     """The objective in the principal axes, with the gradient of each block taken at once."""
     folded = torch.cat([axes @ parameters[:-1], parameters[-1:]]).detach().requires_grad_()
     total = parameters.new_zeros(())
