@@ -186,8 +186,8 @@ def accuracy_table(measured: Measured, cube: Cube) -> Table:
               "seeds. ")
     if kind.better:
         lowest = " (lowest)" if kind.better == "lower" else ""
-        legend += (f"Bold: best{lowest} of its column, where the paired difference to the runner-up "
-                   f"is significant (Holm-corrected, p < {1 - study.level:.2g}).")
+        legend += (f"Bold: best{lowest} of its column, where the paired difference to the "
+                   f"runner-up is significant (Holm-corrected, p < {1 - study.level:.2g}).")
     else:
         legend += "Neither more nor less of it is better, so none is marked as best."
     return Table(
