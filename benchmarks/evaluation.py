@@ -37,7 +37,9 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from harness.evaluation import (  # noqa: E402  (after the path is set)
+import datasets  # noqa: E402  (after the path is set)
+from datasets import views  # noqa: E402
+from harness.evaluation import (  # noqa: E402
     clusters,
     knn,
     linear,
@@ -224,15 +226,18 @@ def _embedding(backbone: torch.nn.Module) -> Callable[[Tensor], Tensor]:
 
 def _backbone_every_epoch(embed: Callable[[Tensor], Tensor], n: int = 2000) -> None:
     """The peers' form at a size that can be measured: the same head from the same batches, its
-    features made in every epoch, and made once."""
-    pixels, labels = mixture(n + 1000, 3 * 32 * 32, 10, 0, noise=2.0)
-    images = pixels.view(-1, 3, 32, 32)
-    config = linear_sgd.Config(lrs=(0.5,), epochs=3.0, batch_size=256)
+    features made in every epoch, and made once. Real images (photos), a random network."""
+    found = datasets.build(datasets.resolve({"source": "photos", "image_size": 32, "size": None}),
+                           "train")
+    chosen = np.random.default_rng(0).permutation(len(found))[:n + 1000]
+    images = views.plain(torch.from_numpy(np.asarray(found.pixels)[chosen]), 32)
+    labels = torch.from_numpy(found.labels[chosen])
+    config = linear_sgd.Config(lrs=(0.1,), epochs=3.0, batch_size=256)
     tests: dict[str, Tensor] = {}
     for name in ("features once", "backbone every epoch"):
         start = time.process_time()
         cached = torch.cat([embed(part) for part in images.split(256)])
-        heads = Heads.start(cached.shape[1], 10, config.grid(), config, "cpu")
+        heads = Heads.start(cached.shape[1], len(found.class_names), config.grid(), config, "cpu")
         for _, index, factor, _ in batches(n, config, 0):
             x = cached[index] if name == "features once" else embed(images[index])
             heads.step(x, labels[index], factor)
