@@ -334,8 +334,8 @@ def _mapped(path: Path, n: int, d: int) -> Features:
     """A training split of n rows in a file, and small others."""
     array = np.lib.format.open_memmap(path, "w+", np.float32, (n, d))
     labels = torch.empty(n, dtype=torch.int64)
-    for start in range(0, n, 50_000):
-        x, y = mixture(min(50_000, n - start), d, 10, start)
+    for start in range(0, n, 10_000):
+        x, y = mixture(min(10_000, n - start), d, 10, start)
         array[start:start + len(x)], labels[start:start + len(y)] = x.numpy(), y
     array.flush()
     del array

@@ -35,6 +35,7 @@ class Heads:
     num_classes: int
     momentum: float
     nesterov: bool
+    low: bool = False  # products of bfloat16
 
     @classmethod
     def start(cls, d: int, num_classes: int, settings: list[Settings], config: Sgd,
@@ -43,12 +44,12 @@ class Heads:
         shapes = (d, len(settings) * num_classes), (len(settings) * num_classes,)
         weight, bias, *buffers = (torch.zeros(shape, device=device) for shape in shapes * 2)
         return cls(weight, bias, (buffers[0], buffers[1]), settings, num_classes, config.momentum,
-                   config.nesterov)
+                   config.nesterov, config.products == "bf16")
 
     def step(self, x: Tensor, labels: Tensor, factor: float) -> None:
         """One update from features (b, d) and labels (b,); each rate is its lr times `factor`."""
         shape = (len(x), len(self.settings), self.num_classes)
-        slope = torch.addmm(self.bias, x, self.weight).view(shape).softmax(2)
+        slope = self._product(x, self.weight).add_(self.bias).view(shape).softmax(2)
         # of the mean cross entropy: softmax - 1 at the label, over b
         slope.scatter_add_(2, labels.view(-1, 1, 1).expand(-1, shape[1], 1),
                            slope.new_full((1, 1, 1), -1.0).expand(shape[0], shape[1], 1))
@@ -56,13 +57,17 @@ class Heads:
         rate = self._columns([s.lr * factor for s in self.settings])
         decay = self._columns([s.weight_decay for s in self.settings])
         decays = any(s.weight_decay for s in self.settings)
-        for value, gradient, buffer in ((self.weight, x.T @ slope, self.buffers[0]),
+        for value, gradient, buffer in ((self.weight, self._product(x.T, slope), self.buffers[0]),
                                         (self.bias, slope.sum(0), self.buffers[1])):
             if decays:
                 gradient.addcmul_(value, decay)
-            buffer.mul_(self.momentum).add_(gradient)
+            torch.add(gradient, buffer, alpha=self.momentum, out=buffer)  # one pass, not two
             update = gradient.add_(buffer, alpha=self.momentum) if self.nesterov else buffer
             value.addcmul_(update, rate, value=-1)
+
+    def _product(self, a: Tensor, b: Tensor) -> Tensor:
+        """a @ b, float32."""
+        return (a.bfloat16() @ b.bfloat16()).float() if self.low else a @ b
 
     def scores(self, index: int, x: Tensor) -> Tensor:
         """Logits (n, C) of one setting."""
