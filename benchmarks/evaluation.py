@@ -19,6 +19,7 @@ round, median and range. --threads sets the threads of all of them.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.util
 import json
 import statistics
@@ -265,6 +266,9 @@ def _linear_case(classes: int, one_pass: float, options: argparse.Namespace) -> 
     print(f"{'1 setting, backbone every epoch':34}{peers:9.0f} (extrapolated)  top-1 "
           f"{alone['top1']:.4f}, its head on the same features, lr {chosen:.3g}")
     _linear_line("13 settings, SGD, one pass", seconds * times, one_pass, peers, found, said)
+    rounded = dataclasses.replace(sweep, products="bf16")
+    low, low_s = _fitted(classes, lambda d: linear_sgd.linear_sgd(d, rounded, None))
+    _linear_line("13 settings, products=bf16", low_s * times, one_pass, peers, low, said)
     _linear_line("1 setting, SGD on features", alone_s * times, one_pass, peers, alone, said)
     if options.slow:
         config = linear.Config(dtype="float32", max_iterations=200)
