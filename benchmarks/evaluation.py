@@ -40,13 +40,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import datasets  # noqa: E402  (after the path is set)
 from datasets import views  # noqa: E402
-from harness.evaluation import (  # noqa: E402
-    clusters,
-    knn,
-    linear,
-    linear_sgd,
-    neighbours,
-)
+from harness.evaluation import clusters, knn, linear, linear_sgd, neighbours  # noqa: E402
 from harness.evaluation.heads import Heads, batches  # noqa: E402
 from harness.evaluation.splits import (  # noqa: E402
     Features,
