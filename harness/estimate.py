@@ -62,12 +62,9 @@ class Rates:
         self._time: dict[tuple[str, ...], list[float]] = {}
         self._size: dict[str, list[int]] = {}
         for kind in ("pretrain", "cluster", "features", "evaluate"):
-            for folder in sorted((store.root / kind).glob("??/*"))[:: self._stride(store, kind)]:
+            folders = sorted((store.root / kind).glob("??/*"))
+            for folder in folders[::max(1, len(folders) // SAMPLES)]:
                 self._read(kind, folder)
-
-    @staticmethod
-    def _stride(store: Store, kind: str) -> int:
-        return max(1, sum(1 for _ in (store.root / kind).glob("??/*")) // SAMPLES)
 
     def _read(self, kind: str, folder: Path) -> None:
         try:

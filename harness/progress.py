@@ -63,10 +63,11 @@ def print_failures(plan: Plan, outcome: Outcome, damaged: Mapping[str, str],
     if not bad:
         return False
     stages = {stage.key: stage for stage in plan.stages}
+    needs = [(cell, {stage.key for stage in in_order([cell.stage])}) for cell in plan.cells]
     for cause, number in Counter(bad.values()).items():
         keys = {key for key, value in bad.items() if value == cause}
         waiting = sum(1 for root in outcome.blocked.values() if root in keys)
-        cells = [c for c in plan.cells if any(s.key in keys for s in in_order([c.stage]))]
+        cells = [cell for cell, needed in needs if needed & keys]
         rows = list(dict.fromkeys(cell.row.id for cell in cells))
         kinds = Counter(stages[key].kind for key in keys if key in stages)
         what = ", ".join(f"{n} {kind}" for kind, n in kinds.items())

@@ -116,7 +116,7 @@ class ImageNetLT(LongTailed):
 
     def needs(self) -> tuple[str, ...]:
         """ImageNet's folders."""
-        return ImageNet(path=self.path or self.root).needs()
+        return ImageNet(path=self.root).needs()
 
     def locate(self, listed: str) -> str:
         """The same file in ImageNet's folder, whose validation part may be flat."""
