@@ -58,7 +58,9 @@ def test_labels_are_worth_more_than_any_method(gap: pd.Series) -> None:
 @pytest.mark.slow
 def test_every_method_learns(results: Path, gap: pd.Series) -> None:
     found = accuracy(results, "methods").xs("curated", level="condition")
-    every = {name for name, spec in discover().items() if "teachers" not in spec.needs}
+    # a student of teachers is DnC's last stage, and whoever made a checkpoint trained it
+    every = {name for name, spec in discover().items()
+             if "teachers" not in spec.needs and name != "checkpoint"}
     assert set(found.index) == every and len(every) >= 20
     for method in every - set(REFERENCES):
         assert found[method] > found["random_init"], method

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
-from harness.launch import ledger, snapshot
+import pytest
+
+from harness.launch import ledger, processes, snapshot
+from harness.launch.pool import Pool
 from harness.launch.resources import Resources, by_kind
 from harness.launch.states import Look
 from harness.launch.units import Packing, Unit, arrays, divide, jobs
@@ -123,3 +129,33 @@ def test_a_stage_that_is_only_known_has_its_key() -> None:
     assert Stage.known("pretrain", digest("x")).key == digest("x")
 
 
+
+
+# it ends its stage well, but only once it was asked to stop
+LATE = """
+import json, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: None)
+print(json.dumps({"event": "ready"}), flush=True)
+key = json.loads(sys.stdin.readline())["stage"]["key"]
+print(json.dumps({"event": "progress", "key": key}), flush=True)
+sys.stdin.read()
+print(json.dumps({"event": "done", "key": key, "seconds": 1.0, "ran": True}), flush=True)
+"""
+
+
+def test_a_stage_that_ends_while_its_pool_stops_is_reported(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, said = pretrain("late"), []
+    monkeypatch.setattr(processes, "start", lambda *_: subprocess.Popen(
+        [sys.executable, "-c", LATE], stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+
+    def report(event: dict[str, Any]) -> None:
+        said.append(event["event"])
+        if event["event"] == "progress":
+            raise KeyboardInterrupt
+
+    pool = Pool([stage], Store.open(tmp_path / "store"), {}, 1, tmp_path / "logs", report)
+    outcome = pool.run()
+    assert said == ["ready", "started", "progress", "done"] or \
+        said == ["started", "ready", "progress", "done"]
+    assert outcome.ran == 1 and outcome.interrupted

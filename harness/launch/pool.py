@@ -116,8 +116,25 @@ class Pool:
             except (subprocess.TimeoutExpired, KeyboardInterrupt):
                 worker.process.kill()
                 worker.process.wait()
+            self._hear_out(worker)
             _close(worker.process.stdout)
         self.selector.close()
+
+    def _hear_out(self, worker: _Process) -> None:
+        """What a worker said while it was asked to stop: a stage may have ended well meanwhile."""
+        if worker.process.stdout is None or worker.process.stdout.closed:
+            return
+        descriptor = worker.process.stdout.fileno()
+        os.set_blocking(descriptor, False)  # somebody whom the worker started may hold the pipe
+        try:
+            while data := os.read(descriptor, 1 << 16):
+                for event in worker.events(data):
+                    if worker.stage and event["event"] in ("done", "interrupted"):
+                        self.outcome.ran += bool(event.get("ran"))
+                        worker.stage = None
+                        self.report(event)
+        except BlockingIOError:
+            pass
 
     def _living(self) -> list[_Process]:
         return [worker for worker in self.processes if worker]
