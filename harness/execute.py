@@ -33,6 +33,7 @@ from harness.evaluation.splits import Features, as_tensor
 from harness.evaluation.subject import Subject
 from harness.schema import Training
 from harness.store import sha256
+from harness.training import division
 from harness.training.backbones import build_backbone
 from harness.training.distributed import rank, world
 from harness.training.feed import feed_of, labels_of
@@ -118,16 +119,15 @@ def cluster(stage: dict[str, Any], inputs: dict[str, Path], work: Path,
         found = clusters.deal(len(images), params["k"], derive(params["seed"], "deal"))
     else:
         base = restore(inputs["base"], context).eval()
-        embedded = features.embed(partial(base.embed, layer=params["layer"]), images.pixels,
-                                  params["data"]["image_size"], context.device,
-                                  params["precision"])
-        found = clusters.spherical_kmeans(embedded, params["k"],
-                                          seed=derive(params["seed"], "kmeans"))
+        embed = partial(features.embed, partial(base.embed, layer=params["layer"]),
+                        size=params["data"]["image_size"], device=context.device,
+                        precision=params["precision"])
+        found = division.divide(embed, images.pixels, params["k"], params["seed"])
     np.save(work / "assignment.npy", found.assignment)
     np.save(work / "centroids.npy", found.centroids)
     sizes = np.bincount(found.assignment, minlength=params["k"])
     return {"sizes": sizes.tolist(), "objective": found.objective,
-            **clusters.agreement(images.labels, found.assignment)}
+            **division.fit(images.labels, found)}
 
 
 def extract(stage: dict[str, Any], inputs: dict[str, Path], work: Path,
