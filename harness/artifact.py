@@ -86,14 +86,17 @@ def distil(kind: str, found: Mapping[str, Any]) -> dict[str, Any]:
             "seconds": record.get("seconds", record.get("stage_seconds", 0.0)),
             "images_per_second": record.get("images_per_second")}
     return kept | {
-        "values": {name: metrics[name] for name in _names(stage)}, "n_test": metrics["n_test"],
+        "values": _values(stage, metrics), "n_test": metrics["n_test"],
         "per_class": metrics.get("per_class"), "protocol": protocol(stage)}
 
 
-def _names(stage: Mapping[str, Any]) -> tuple[str, ...]:
-    """The metrics that records keep of an evaluation: those that it declares to return."""
+def _values(stage: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers that records keep of an evaluation: those that it declares to return."""
     params = stage["params"]
-    return evaluation(params["evaluation"]).returns(params.get("metric", "top1"))
+    chosen, metric = evaluation(params["evaluation"]), params.get("metric", "top1")
+    always = chosen.returns(metric)
+    return {name: metrics[name] for name in chosen.may_return(metric)
+            if name in always or name in metrics}
 
 
 def protocol(stage: Mapping[str, Any]) -> str:

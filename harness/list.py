@@ -91,7 +91,7 @@ def evaluations(options: Mapping[str, str]) -> Entries:
     from .evaluation import evaluations as found
 
     return {name: {"summary": e.summary, "revision": e.revision, "takes": e.takes,
-                   "metrics": ", ".join(e.metrics),
+                   "metrics": ", ".join(e.may_return()),
                    "options": [_option(o) for o in e.options.values()]}
             for name, e in found().items()}
 

@@ -45,8 +45,8 @@ class Protocol:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The metrics that its records will have."""
-        return self.evaluation.returns(self.metric)
+        """The metrics that its records will have, top5 only where there are classes enough."""
+        return self.evaluation.may_return(self.metric)
 
 
 def protocols(config: Mapping[str, Any], labelled: Mapping[str, Any],

@@ -36,13 +36,14 @@ class Bright(nn.Module):
         return x.mean((2, 3)) * self.scale
 
 
-def _subject(folder: Path, network: Bright, stop: Callable[[], bool]) -> Subject:
+def _subject(folder: Path, network: Bright, stop: Callable[[], bool],
+             classes: int = 3) -> Subject:
     rng = np.random.default_rng(0)
 
     def split(n: int) -> tuple[Tensor, Tensor]:
-        labels = np.arange(n) % 3
+        labels = np.arange(n) % classes
         pixels = rng.integers(0, 80, (n, 12, 12, 3))
-        pixels[np.arange(n), :, :, labels] += 120
+        pixels[np.arange(n), :, :, labels % 3] += 120
         return torch.from_numpy(pixels.astype(np.uint8)), torch.from_numpy(labels)
 
     splits = {"train": split(48), "validation": split(24), "test": split(24)}
@@ -66,11 +67,17 @@ def test_all_settings_share_a_forward_and_the_backbone_is_frozen(tmp_path: Path)
     assert calls[0] == steps + 2 and calls[1] == steps + 4  # and one for each validation, test
 
 
+def test_top5_of_more_classes_than_colours(tmp_path: Path) -> None:
+    found = linear_images(_subject(tmp_path, Bright(), lambda: False, classes=12), CONFIG, None)
+    assert found["top1"] < 0.6 and found["top5"] == 1.0, "four classes of each colour"
+
+
 def test_a_stopped_one_goes_on_to_the_same_numbers(tmp_path: Path) -> None:
     whole = linear_images(_subject(tmp_path / "a", Bright(), lambda: False), CONFIG, None)
     network = Bright()
     with pytest.raises(Interrupted, match="stopped after step 10"):
         linear_images(_subject(tmp_path / "b", network, lambda: network.calls == 10), CONFIG, None)
+    assert "top5" not in whole, "three classes"
     rest = Bright()
     assert linear_images(_subject(tmp_path / "b", rest, lambda: False), CONFIG, None) == whole
     assert rest.calls == 12 * 48 // 16 + 3 - 10

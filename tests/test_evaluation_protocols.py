@@ -19,9 +19,11 @@ from harness.store import Store
 from harness.study import resolve_study
 
 ONE = ("scale=smoke", "grid.methods=[moclr]", "grid.conditions=[curated]", "grid.seeds=[0]")
-# of linear and kNN, as they were before evaluations had targets: artifacts of then are found
-KEYS = {"linear": "13d645c6adeb2a1e8276cbba551bedc47234f395e22feacf949f7a8b484187c8",
+# as they were before evaluations had targets: artifacts of then are found; linear's since top5
+KEYS = {"linear": "48ca7b1be132daf75644d31b8f3d57fedb325a0694a31552b0828eda611a6f2a",
         "knn": "cd3f72127de992e70b49360e8fdecc4b2766cd062b6e29c210a16fb6bcf0bbc2"}
+ENCODER = "f0458f3b77b990276e8d5430f3157f4d7d42465f8ee1b4641b6f32374fffe2bf"
+FEATURES = "b4c5b28562a94196932f5a7e3a5e86f2fea50617264fd18598cf7d19fdf935c0"
 
 
 def plan_of(*arguments: str, grid: str = "curation_gap") -> Plan:
@@ -40,8 +42,10 @@ def stages(plan: Plan, kind: str) -> list[Any]:
 
 
 def test_keys_of_linear_and_knn_are_what_they_were() -> None:
-    found = {cell.evaluation: cell.stage.key for cell in plan_of().cells}
-    assert found == KEYS
+    plan = plan_of()
+    assert {cell.evaluation: cell.stage.key for cell in plan.cells} == KEYS
+    assert [s.key for s in stages(plan, "pretrain")] == [ENCODER]
+    assert [s.key for s in stages(plan, "features")] == [FEATURES]
 
 
 def test_one_extraction_for_each_encoder_data_set_and_part_of_the_network() -> None:
@@ -139,7 +143,7 @@ def _folder(root: Path, shade: int) -> None:
      "protocols.mine.options"),
     ("protocols.mine={evaluation: knn, layer: last},grid.evaluations=[mine]",
      "unknown layer 'last'"),
-    ("grid.headline.metric=top5", "unknown metric 'top5'"),
+    ("grid.headline.metric=top6", "unknown metric 'top6'. Did you mean 'top"),
     ("grid.evaluations=[diagnostics],grid.headline.evaluation=diagnostics",
      "grid.headline.metric of 'diagnostics'"),
     ("protocols.mine={evaluation: semi, options: {file: none.txt}},grid.evaluations=[mine]",

@@ -21,7 +21,7 @@ class Config(Tuning):
     """Options of fine-tuning on a whole data set."""
 
 
-@register("finetune", config=Config, revision=1, takes="encoder", several=True)
+@register("finetune", config=Config, revision=2, takes="encoder", several=True, ranks=True)
 def finetune(subject: Subject, config: Config,
              class_counts: Sequence[int] | None) -> dict[str, Any]:
     """The whole network trained on all labels of a data set; its settings chosen on validation."""

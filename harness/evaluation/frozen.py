@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -52,13 +53,11 @@ class Frozen:
             self._pause(heads, len(parts), step + 1, generator)
         return heads
 
-    def predict(self, heads: Heads, index: int, pixels: Tensor) -> Tensor:
-        """Classes int64 (n,) of the images' plain views, on the CPU."""
-        found = []
+    def scores(self, heads: Heads, index: int, pixels: Tensor) -> Iterator[Tensor]:
+        """Logits (b, C) of the images' plain views, block by block, on the CPU."""
         for part in pixels.split(BATCH):
             x = views.plain(part.to(self.subject.device), self.subject.size)
-            found.append(heads.scores(index, self._embed(x)).argmax(1).cpu())
-        return torch.cat(found)
+            yield heads.scores(index, self._embed(x)).cpu()
 
     @torch.no_grad()
     def _embed(self, images: Tensor) -> Tensor:

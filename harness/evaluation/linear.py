@@ -63,7 +63,7 @@ class Classifier:
         return standardise(features, self.mean, self.scale) @ self.weight + self.bias
 
 
-@register("linear", config=Config, revision=1, several=True)
+@register("linear", config=Config, revision=2, several=True, ranks=True)
 def linear(data: Features, config: Config, class_counts: Sequence[int] | None) -> dict[str, Any]:
     """Logistic regression on standardised features; l2 is chosen on the validation split."""
     classifiers = list(path(data.train, penalties(config), data.num_classes,

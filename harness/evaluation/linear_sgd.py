@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.evaluation.metrics import accuracy, report
+from harness.evaluation.metrics import accuracy
 from harness.evaluation.registry import register
+from harness.evaluation.scores import report_blocks
 from harness.evaluation.sgd_config import OnImages, Settings, Sgd
 from harness.evaluation.splits import Features, Labelled, ValidationSplit, best
 from harness.evaluation.subject import Subject
@@ -34,7 +35,7 @@ class Config(Sgd):
                        help="features as they are, or standardised by the training split")
 
 
-@register("linear_sgd", config=Config, revision=1)
+@register("linear_sgd", config=Config, revision=2, ranks=True)
 def linear_sgd(data: Features, config: Config,
                class_counts: Sequence[int] | None) -> dict[str, Any]:
     """SGD on cached features of plain views; learning rate and weight decay chosen on validation.
@@ -54,14 +55,13 @@ def linear_sgd(data: Features, config: Config,
             heads.step(_scaled(x, scale), labels, factor)
         return heads
 
-    def predict(heads: Heads, index: int, features: Tensor) -> Tensor:
-        return torch.cat([heads.scores(index, _scaled(block, scale)).argmax(1)
-                          for block in _blocks(features)])
+    def scores(heads: Heads, index: int, features: Tensor) -> Iterator[Tensor]:
+        return (heads.scores(index, _scaled(block, scale)) for block in _blocks(features))
 
-    return _choose(data, config, class_counts, fit, predict)
+    return _choose(data, config, class_counts, fit, scores)
 
 
-@register("linear_images", config=OnImages, revision=1, takes="encoder")
+@register("linear_images", config=OnImages, revision=2, takes="encoder", ranks=True)
 def linear_images(subject: Subject, config: OnImages,
                   class_counts: Sequence[int] | None) -> dict[str, Any]:
     """SGD on crops and flips of images, backbone frozen; settings are chosen on validation."""
@@ -69,14 +69,14 @@ def linear_images(subject: Subject, config: OnImages,
 
     data = subject.splits()
     frozen = Frozen(subject, config, data.num_classes)
-    return _choose(data, config, class_counts, frozen.fit, frozen.predict)
+    return _choose(data, config, class_counts, frozen.fit, frozen.scores)
 
 
 def _choose(data: Features, config: Sgd, class_counts: Sequence[int] | None, fit: Any,
-            predict: Any) -> dict[str, Any]:
+            scores: Any) -> dict[str, Any]:
     """Fit every setting at once, take the best on validation, measure it on the test split.
 
-    fit(settings, *splits) -> Heads; predict(heads, index, features) -> classes, int64 (n,).
+    fit(settings, *splits) -> Heads; scores(heads, index, features) -> blocks of scores (b, C).
     """
     if data.train.labels.ndim > 1:
         raise ValueError("SGD fits one class an image, and these have several: use linear")
@@ -86,7 +86,8 @@ def _choose(data: Features, config: Sgd, class_counts: Sequence[int] | None, fit
     def score(index: int, split: ValidationSplit) -> float:
         if not heads.finite(index):
             return -1.0
-        return accuracy(predict(heads, index, split.features), split.labels)
+        found = [block.argmax(1) for block in scores(heads, index, split.features)]
+        return accuracy(torch.cat(found), split.labels)
 
     chosen, value = best(range(len(settings)), score, data.validation)
     if value < 0:
@@ -95,9 +96,9 @@ def _choose(data: Features, config: Sgd, class_counts: Sequence[int] | None, fit
         heads, index = fit([settings[chosen]], data.train, data.validation), 0
     else:
         index = chosen
-    predicted = predict(heads, index, data.test.features)
     selected = {**asdict(settings[chosen]), "validation_top1": value, "settings": len(settings)}
-    return report(predicted, data.test.read_labels(), data.num_classes, class_counts, selected)
+    return report_blocks(scores(heads, index, data.test.features), data.test.read_labels(),
+                         data.num_classes, class_counts, selected)
 
 
 def _blocks(features: Tensor) -> Iterator[Tensor]:

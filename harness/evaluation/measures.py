@@ -75,6 +75,8 @@ def known() -> tuple[str, ...]:
 
 CLASSIFICATION = declare(
     Measure("top1", "top-1 accuracy"), Measure("balanced", "balanced accuracy"))
+# Of evaluations that score every class, where there are more than five (harness.evaluation.scores).
+(TOP5,) = declare(Measure("top5", "top-5 accuracy"))
 # The long-tail view of an evaluation; see harness.evaluation.shots. A standard deviation of numbers
 # in [0, 1] is at most a half.
 GROUPS = declare(

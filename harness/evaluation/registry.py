@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.evaluation.measures import CLASSIFICATION, MAP11, MEAN_PER_CLASS
+from harness.evaluation.measures import CLASSIFICATION, MAP11, MEAN_PER_CLASS, TOP5
 from methods.options import Option, build, options_of, unknown
 
 # run(data, config, class_counts) -> metrics; `data` is Features, or a Subject for takes="encoder"
@@ -22,7 +22,8 @@ class Evaluation:
     takes: "features", the three splits embedded once for all evaluations (`splits.Features`), or
     "encoder", the network itself with the images (`subject.Subject`);
     metrics: the names among what it returns that records keep;
-    several: whether it takes images of several classes each (VOC2007).
+    several: whether it takes images of several classes each (VOC2007);
+    ranks: whether it also gives the top-5 accuracy, where there are more than five classes.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Evaluation:
     takes: str = "features"
     metrics: tuple[str, ...] = CLASSIFICATION
     several: bool = False
+    ranks: bool = False
 
     @property
     def options(self) -> dict[str, Option]:
@@ -52,6 +54,11 @@ class Evaluation:
             return (MAP11,)
         return (*self.metrics, MEAN_PER_CLASS) if metric == MEAN_PER_CLASS else self.metrics
 
+    def may_return(self, metric: str = "top1") -> tuple[str, ...]:
+        """`returns`, and what it gives only where there are classes enough."""
+        found = self.returns(metric)
+        return (*found, TOP5) if self.ranks and metric != MAP11 else found
+
     def keyed(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """What a stage's key covers: an option of `config.ADDED`, which came after there were
         keys, only where it is not at its default."""
@@ -66,7 +73,7 @@ class Evaluation:
 
 def register(name: str, *, config: type, revision: int, takes: str = "features",
              metrics: tuple[str, ...] = CLASSIFICATION,
-             several: bool = False) -> Callable[[Run], Run]:
+             several: bool = False, ranks: bool = False) -> Callable[[Run], Run]:
     """Register `run(data, config, class_counts) -> metrics` as an evaluation.
 
     `metrics` names the numbers that records keep; `measures.declare` says what they are where they
@@ -78,7 +85,8 @@ def register(name: str, *, config: type, revision: int, takes: str = "features",
         assert takes in TAKES, f"an evaluation takes {' or '.join(TAKES)}, not '{takes}'"
         assert "@" not in name, "the part of an id after @ is the target"
         summary = (run.__doc__ or "").split("\n")[0]
-        _FOUND[name] = Evaluation(name, revision, summary, config, run, takes, metrics, several)
+        _FOUND[name] = Evaluation(name, revision, summary, config, run, takes, metrics, several,
+                                  ranks)
         return run
 
     return add

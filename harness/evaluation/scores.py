@@ -1,11 +1,12 @@
-"""How well class scores fit labels: top-1, mean per class, or 11-point mean average precision."""
+"""How well class scores fit labels: top-1, top-5, mean per class, or 11-point mean average
+precision."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.evaluation.measures import MAP11, MEAN_PER_CLASS
+from harness.evaluation.measures import MAP11, MEAN_PER_CLASS, TOP5
 from harness.evaluation.metrics import accuracy, per_class_accuracy, report
 from harness.lazy import torch
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RECALLS = 11
+PLACES = 5  # of top-5
+BLOCK = 8192  # rows that are compared together
 
 
 def grade(scores: Tensor, labels: Tensor, metric: str) -> float:
@@ -30,12 +33,41 @@ def grade(scores: Tensor, labels: Tensor, metric: str) -> float:
 
 def report_scores(scores: Tensor, labels: Tensor, metric: str, class_counts: Sequence[int] | None,
                   selected: dict[str, Any]) -> dict[str, Any]:
-    """Test metrics as JSON, from class scores (n, C); see `metrics.report`."""
+    """Test metrics as JSON, from class scores (n, C); see `report_blocks`."""
     if metric == MAP11:
         found = average_precisions(scores, labels)
         return {MAP11: float(found.mean()), "per_class": found.tolist(), "n_test": len(labels),
                 "selected": selected}
-    return report(scores.argmax(1), labels, scores.shape[1], class_counts, selected)
+    return report_blocks(scores.split(BLOCK), labels, scores.shape[1], class_counts, selected)
+
+
+def report_blocks(blocks: Iterable[Tensor], labels: Tensor, num_classes: int,
+                  class_counts: Sequence[int] | None, selected: dict[str, Any]) -> dict[str, Any]:
+    """`metrics.report` and top5 from class scores (b, C), block by block in the labels' order.
+
+    top5 is the share of images whose class is among the five highest scores. It is left out where
+    there are five classes or fewer, of which it would be 1 whatever the scores.
+    """
+    predicted, near, start = [], [], 0
+    for scores in blocks:
+        own = labels[start:start + len(scores)]
+        predicted.append(scores.argmax(1))
+        near.append(place(scores, own) < PLACES)
+        start += len(scores)
+    found = report(torch.cat(predicted), labels, num_classes, class_counts, selected)
+    top5 = {TOP5: float(torch.cat(near).double().mean())} if num_classes > PLACES else {}
+    return {**found, **top5}
+
+
+def place(scores: Tensor, labels: Tensor) -> Tensor:
+    """How many classes of (n, C) come before each image's own, int64 (n,); 0 is top-1.
+
+    Of equal scores the class of the lower number comes first, as in argmax, so that top-5 is never
+    below top-1. A score that is not a number comes before the image's own.
+    """
+    own = scores.gather(1, labels[:, None])
+    lower = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
+    return (~(scores <= own) | ((scores == own) & lower)).sum(1)
 
 
 def average_precisions(scores: Tensor, labels: Tensor) -> Tensor:

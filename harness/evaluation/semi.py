@@ -44,7 +44,7 @@ class Config(Tuning):
                            help="not offered: the validation labels are not among the few")
 
 
-@register("semi", config=Config, revision=1, takes="encoder")
+@register("semi", config=Config, revision=2, takes="encoder", ranks=True)
 def semi(subject: Subject, config: Config, class_counts: Sequence[int] | None) -> dict[str, Any]:
     """The whole network trained on a part of the labels; its settings chosen on validation."""
     from harness.evaluation.tuning import tune  # imports torch
