@@ -1,9 +1,9 @@
-"""The sheet of claims, written for a terminal, Markdown, CSV and JSON, and the door that prints it.
+"""The sheet of claims as terminal output, Markdown, LaTeX, CSV and JSON.
 
     python -m harness.report claims=true                 every study under results
     python -m harness.report claims=true grid=ablations  one study
 
-From study.json, records.parquet and paper_tables alone; no torch.
+From study.json, records.parquet and paper_tables alone; no torch. Its figure: figures_claims.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +33,12 @@ from .errors import UserError
 from .evaluation.measures import measure
 from .measured import Measured, read
 from .statistics import MISSING, number, p_text
+from .table_formats import escape_latex, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-FOLDER = "claims"
+NAME = "claims"  # the stem of its files
 COLORS = {SUPPORTED: "green", CONTRADICTED: "red", INCONCLUSIVE: "yellow", NOT_RUN: "dim"}
 CSV_COLUMNS = ("claim", "paper", "kind", "statement", "source", "study", "data", "verdict", "why",
                "comparison", "mean", "low", "high", "n", "interval", "level", "d_z", "unit",
@@ -58,7 +61,35 @@ def from_results(results: Path, names: list[str], scale: str = "laptop") -> Clai
             if len(names) == 1:
                 raise
             refused.append(f"{name}: {error}")
-    return claims_sheet(found, refused=refused, scale=scale)
+    return claims_sheet(_shared(found), refused=refused, scale=scale)
+
+
+def _shared(found: list[Measured]) -> list[Measured]:
+    """Studies with a note on the evaluations that another one before them has too.
+
+    They have one key, so they are one measurement: the sheet counts them once. Where both have
+    it with other values, it was made twice, and the note says by how much they differ.
+    """
+    first: dict[tuple[str, str], tuple[str, float]] = {}
+    noted = []
+    for measured in found:
+        name = f"{measured.study.grid}-{measured.study.scale}"
+        frame, common = measured.records, {}
+        for key, metric, value in zip(frame["evaluate_key"], frame["metric"], frame["value"],
+                                      strict=True):
+            owner, other = first.setdefault((key, metric), (name, value))
+            if owner != name:
+                common.setdefault(owner, {}).setdefault(key, []).append(abs(value - other))
+        told = [_told_shared(owner, keys) for owner, keys in common.items()]
+        noted.append(replace(measured, notes=(*measured.notes, *told)))
+    return noted
+
+
+def _told_shared(owner: str, keys: Mapping[str, list[float]]) -> str:
+    apart = [max(differences) for differences in keys.values() if max(differences) > 0]
+    differ = f"; {len(apart)} of them were made twice and differ by up to {max(apart):.3g}" \
+        if apart else ""
+    return f"{len(keys)} evaluations are those of {owner} and are counted once{differ}."
 
 
 def _read(folder: Path) -> Measured:
@@ -71,8 +102,8 @@ def _read(folder: Path) -> Measured:
 
 
 def files(sheet: ClaimSheet) -> dict[str, bytes]:
-    """Relative path -> content in every format, claims/claims.md and so on."""
-    return {f"{FOLDER}/claims{suffix}": write(sheet).encode() for suffix, write in WRITERS.values()}
+    """Name -> content in every format, claims.md and so on."""
+    return {f"{NAME}{suffix}": write(sheet).encode() for suffix, write in WRITERS.values()}
 
 
 # -- words ----------------------------------------------------------------------------------------
@@ -91,8 +122,9 @@ def legend(sheet: ClaimSheet) -> str:
 
 
 def summary(sheet: ClaimSheet) -> str:
-    """"3 supported, 1 contradicted, 5 inconclusive, 26 not run"."""
-    return ", ".join(f"{sheet.count(verdict)} {verdict}" for verdict in VERDICTS)
+    """"3 supported, 1 contradicted, 5 inconclusive, 26 not run, from 252 evaluations"."""
+    counted = ", ".join(f"{sheet.count(verdict)} {verdict}" for verdict in VERDICTS)
+    return f"{counted}, from {sheet.evaluations:,} evaluations"
 
 
 def effect_text(entry: Entry, link: Link) -> str:
@@ -106,8 +138,11 @@ def effect_text(entry: Entry, link: Link) -> str:
 
 def published_text(entry: Entry) -> str:
     """The paper's own effects, "+2.1" or "--"."""
-    return ", ".join(number(e, 2, True).rstrip("0").rstrip(".")
-                     for e in entry.claim.effects) or MISSING
+    return ", ".join(map(_short, entry.claim.effects)) or MISSING
+
+
+def _short(effect: float) -> str:
+    return number(effect, 2, True).rstrip("0").rstrip(".")
 
 
 def _d(link: Link) -> str:
@@ -120,6 +155,60 @@ def _p(entry: Entry) -> str:
 
 
 # -- formats --------------------------------------------------------------------------------------
+
+
+def latex(sheet: ClaimSheet) -> str:
+    """A booktabs table for each paper to \\input; the records of every claim as comments on top."""
+    lines = [r"% needs \usepackage[T1]{fontenc} \usepackage{booktabs,graphicx,textcomp}",
+             "% made by: python -m harness.report claims=true",
+             *(f"% study {one_line(f'{name}: {data}')}" for name, data, _ in sheet.studies),
+             "% records (evaluation keys) of every claim:", *map(_comment, sheet.entries)]
+    said = legend(sheet)
+    for paper in dict.fromkeys(entry.claim.paper for entry in sheet.entries):
+        own = [entry for entry in sheet.entries if entry.claim.paper == paper]
+        lines += [
+            r"\begin{table}[t]", r"\centering\small",
+            rf"\caption{{{escape_latex(f'Claims of {paper}. {said}'.strip())}}}",
+            rf"\label{{tab:{NAME}-{re.sub('[^A-Za-z0-9-]', '-', paper)}}}",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            r"\begin{tabular}{@{}p{6.2cm}lrrrrl@{}}", r"\toprule",
+            r"claim & verdict & effect (points) & $d$ & $p$ (Holm) & published & study \\",
+            r"\midrule",
+            *(line for entry in own for line in _latex_rows(entry)),
+            r"\bottomrule", r"\end{tabular}}", r"\end{table}"]
+        said = ""  # once is enough
+    return "\n".join(lines) + "\n"
+
+
+def _comment(entry: Entry) -> str:
+    seeds = " ".join(map(str, dict.fromkeys(seed for link in entry.links for seed in link.seeds)))
+    where = f"{entry.claim.id}{' / ' + entry.study if entry.study else ''}"
+    return f"% {one_line(where)}: seeds {seeds or 'none'}: {' '.join(entry.keys) or 'no record'}"
+
+
+def _latex_rows(entry: Entry) -> list[str]:
+    """A claim's row; of one with several comparisons, each is a row of its own below."""
+    several = len(entry.links) > 1
+    link = None if several or not entry.links else entry.links[0]
+    told = [rf"\raggedright {escape_latex(f'{entry.claim.statement} ({entry.claim.source})')}",
+            entry.verdict, *_latex_numbers(entry, link), _p(entry),
+            "" if several else published_text(entry), entry.study or MISSING]
+    rows = [[told[0], *map(_tex, told[1:])]]
+    effects = entry.claim.effects or (math.nan,) * len(entry.links)
+    for link, effect in zip(entry.links, effects, strict=True) if several else ():
+        shown = MISSING if math.isnan(effect) else _short(effect)
+        rows.append([rf"\quad {escape_latex(link.name)}", "",
+                     *map(_tex, (*_latex_numbers(entry, link), "", shown, ""))])
+    return [" & ".join(row) + r" \\" for row in rows]
+
+
+def _latex_numbers(entry: Entry, link: Link | None) -> tuple[str, str]:
+    return (effect_text(entry, link).replace(" points (", " ("), _d(link)) if link else ("", "")
+
+
+def _tex(text: str) -> str:
+    """A cell; a hyphen before a digit is a minus."""
+    return re.sub(r"^-(?=\d)", "$-$", escape_latex(text))
 
 
 def markdown(sheet: ClaimSheet) -> str:
@@ -216,7 +305,8 @@ def as_json(sheet: ClaimSheet) -> str:
 
 
 WRITERS: dict[str, tuple[str, Callable[[ClaimSheet], str]]] = {
-    "markdown": (".md", markdown), "csv": (".csv", as_csv), "json": (".json", as_json)}
+    "markdown": (".md", markdown), "latex": (".tex", latex), "csv": (".csv", as_csv),
+    "json": (".json", as_json)}
 
 
 def terminal(sheet: ClaimSheet, console: Console) -> None:

@@ -84,12 +84,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class ClaimSheet:
-    """Every claim with its verdict; `refused` are studies that could not be read, and why."""
+    """Every claim with its verdict; `refused` are studies that could not be read, and why;
+    `evaluations` how many are behind it, one that several studies share counted once."""
 
     entries: tuple[Entry, ...]
     level: float
     refused: tuple[str, ...] = ()
     studies: tuple[tuple[str, str, str], ...] = ()  # name, data, note
+    evaluations: int = 0
 
     def count(self, verdict: str) -> int:
         """How many entries have that verdict."""
@@ -112,7 +114,19 @@ def claims_sheet(found: Sequence[Measured], folder: Path | str = FOLDER,
             command=_command(claim, scale))]
     studies = tuple((f"{m.study.grid}-{m.study.scale}", m.study.data_label,
                      " ".join(filter(None, (m.study.note, *m.notes)))) for m in found)
-    return ClaimSheet(tuple(judged(entries, level)), level, tuple(refused), studies)
+    keys = {key for m in found for key in m.records["evaluate_key"].unique()}
+    return ClaimSheet(tuple(judged(_once(entries), level)), level, tuple(refused), studies,
+                      len(keys))
+
+
+def _once(entries: Iterable[Entry]) -> list[Entry]:
+    """Without those that test a claim on the very evaluations of another: a copy of a study would
+    otherwise enlarge the family that Holm's correction is over."""
+    kept: dict[tuple[object, ...], Entry] = {}
+    for entry in entries:
+        same = (entry.claim.id, entry.scale, entry.data, entry.keys, entry.why)
+        kept.setdefault(same, entry)
+    return list(kept.values())
 
 
 def _command(claim: Claim, scale: str) -> str:

@@ -35,6 +35,11 @@ REFERENCES = (
     Mark("#57606a", "o", (4.0, 2.0)), Mark("#57606a", "s", (1.0, 1.5)),
     Mark("#57606a", "^", (6.0, 1.5, 1.0, 1.5)), Mark("#57606a", "v", (2.5, 1.0)),
 )
+# A claim's verdict, in colours of methods: green, vermilion and grey are apart for everyone.
+VERDICTS = {
+    "supported": Mark(METHODS["simclr"].color, "o"), "inconclusive": Mark(MUTED, "s"),
+    "contradicted": Mark(METHODS["dnc"].color, "X"),
+}
 REFERENCE_ORDER = ("supervised", "random_init", "raw_pixels")
 
 

@@ -7,7 +7,8 @@
     format=NAME      how tables are printed: terminal, markdown, latex or csv (default: terminal)
     figures=BOOL     whether figures are drawn (default: true)
     claims=BOOL      instead, the papers' claims tested on the grid's records, or without a grid on
-                     all studies under results; written into <results>/claims/ (default: false)
+                     all studies under results; written as <results>/claims.md, .csv, .tex, .json
+                     and a figure, those of one grid into its study's folder (default: false)
 
 Reads <results>/<grid>-<scale>/ and writes tables/, figures/ and report.html into it. Without
 records.parquet the records are collected from the store first.
@@ -44,7 +45,8 @@ def main(argv: list[str]) -> int:
     options = parse(argv)
     figures = arguments.boolean("figures", options["figures"], "harness.report")
     if arguments.boolean("claims", options["claims"], "harness.report"):
-        report_claims(options, every_scale=not any(a.startswith("scale=") for a in argv))
+        every = not any(argument.startswith("scale=") for argument in argv)
+        report_claims(options, every_scale=every, figures=figures)
         return 0
     folder = arguments.find(Path(options["results"]), arguments.named(options, "harness.report"),
                             options["scale"])
@@ -65,29 +67,38 @@ def parse(argv: list[str]) -> dict[str, str]:
     return options
 
 
-def report_claims(options: Mapping[str, str], every_scale: bool = False) -> list[Path]:
-    """Print the sheet of claims and write it below results; returns the files written.
+def report_claims(options: Mapping[str, str], every_scale: bool = False,
+                  figures: bool = True) -> list[Path]:
+    """Print the sheet of claims and write it with its figure; returns the files written.
 
-    Of the study that `options` name, or else of all of their scale (or of every scale).
+    Of the study that `options` name, into its folder; or else of all of their scale (or of every
+    scale), into the results folder.
     """
     from rich.console import Console
 
     from harness import claim_sheet
 
     results, scale, style = Path(options["results"]), options["scale"], options["format"]
+    folder = results
     if name := arguments.named(options, "harness.report"):
-        names = [arguments.find(results, name, scale).name]
+        folder = arguments.find(results, name, scale)
+        names = [folder.name]
     else:
         names = [study for study in arguments.studies(results)
                  if every_scale or study.endswith(f"-{scale}")]
-    if style not in (written := ("terminal", *claim_sheet.WRITERS)):
-        raise unknown("format of claims", style, written, "harness.report")
     sheet, console = claim_sheet.from_results(results, names, scale), Console(highlight=False)
+    files = claim_sheet.files(sheet)
+    if figures:
+        from harness.figures_claims import draw_claims
+
+        files |= draw_claims(sheet)
     if style == "terminal":
         claim_sheet.terminal(sheet, console)
+        console.print(f"written: {folder / claim_sheet.NAME}.* ({', '.join(files)})",
+                      style="dim", markup=False, soft_wrap=True)
     else:
         console.out(claim_sheet.WRITERS[style][1](sheet), end="", highlight=False)
-    return write_all(results, claim_sheet.files(sheet))
+    return write_all(folder, files)
 
 
 def write_report(folder: Path, console: Console | None = None, *, figures: bool = True,

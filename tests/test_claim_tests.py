@@ -359,27 +359,31 @@ def test_the_door_prints_and_writes_the_sheet(tmp_path: Path,
     assert report.main(["claims=true", f"results={folder}"]) == 0
     out = capsys.readouterr().out
     assert "On uncurated images DnC beats MoCLR at equal budget." in out and "Holm" in out
-    assert sorted(path.name for path in (folder / "claims").iterdir()) == [
-        "claims.csv", "claims.json", "claims.md"]
-    table = pd.read_csv(folder / "claims" / "claims.csv")
+    assert sorted(path.name for path in folder.glob("claims*")) == [
+        f"claims.{suffix}" for suffix in ("csv", "json", "md", "pdf", "png", "svg", "tex")]
+    table = pd.read_csv(folder / "claims.csv")
     tested = table[table["verdict"] != NOT_RUN]
     assert set(table["claim"]) == set(claims()) and len(tested) >= 5
     assert (tested["n"] == 6).all() and set(tested["interval"]) == {"t", "paired t"}
-    told = json.loads((folder / "claims" / "claims.json").read_text())
+    told = json.loads((folder / "claims.json").read_text())
     assert len(told["claims"]) == len(table) and told["level"] == 0.95
-    markdown = (folder / "claims" / "claims.md").read_text()
+    markdown = (folder / "claims.md").read_text()
     assert "## dnc" in markdown and "(n=6)" in markdown
     assert "python -m harness.sweep grid=ablations scale=laptop" in markdown
 
 
 def test_one_study_one_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = results(tmp_path)
-    assert report.main(["claims=true", "grid=long_tail", f"results={folder}", "format=csv"]) == 0
+    assert report.main(["claims=true", "grid=long_tail", f"results={folder}", "format=csv",
+                        "figures=false"]) == 0
     rows = capsys.readouterr().out.splitlines()
+    assert not list(folder.glob("claims*"))
+    assert sorted(path.name for path in (folder / "long_tail-laptop").glob("claims*")) == [
+        "claims.csv", "claims.json", "claims.md", "claims.tex"]
     assert rows[0].startswith("claim,paper,kind") and any("long_tail-laptop" in r for r in rows)
     assert not any("curation_gap-laptop" in row for row in rows)
     assert report.main(["claims=true", "scale=paper", f"results={folder}", "format=markdown"]) == 0
     assert f"0 supported, 0 contradicted, 0 inconclusive, {len(claims())} not run" in \
         capsys.readouterr().out
-    with pytest.raises(UserError, match="unknown format of claims 'latex'"):
-        report.main(["claims=true", f"results={folder}", "format=latex"])
+    assert report.main(["claims=true", f"results={folder}", "format=latex"]) == 0
+    assert r"\begin{tabular}" in capsys.readouterr().out
