@@ -24,7 +24,8 @@ class Training:
     momentum: float = option(0.9, at_least=0, below=1)
     weight_decay: float = option(1e-4, at_least=0, help="not applied to biases and norm layers")
     warmup_epochs: float = option(0.0, at_least=0, help="linear warm-up, in epochs of the run")
-    schedule: str = option("cosine", choices=("cosine", "constant"))
+    schedule: str = option("cosine", choices=("cosine", "cosine_cld", "constant"),
+                           help="after the warm-up; cosine_cld starts at lr / 100, ends at 1e-6")
     precision: str = option("bf16", choices=("bf16", "fp32"))
     threads: int = option(1, at_least=1, help="CPU threads of one stage: they change rounding")
 

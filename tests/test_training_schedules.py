@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.schema import Training
 from harness.training.schedules import (
     SCHEDULES,
     learning_rate,
@@ -17,6 +18,7 @@ from harness.training.schedules import (
     num_warmup_steps,
 )
 from harness.training.seeds import derive
+from methods.options import options_of
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -50,6 +52,10 @@ def test_cosine_is_fncs(name: str, base: float, batch: int, warmup_epochs: int) 
     found = [learning_rate("cosine", int(s), total, warmup, base * batch**0.5)
              for s in golden["steps"]]
     np.testing.assert_allclose(found, golden["lr"], rtol=1e-5, atol=1e-7)
+
+
+def test_every_schedule_can_be_asked_for() -> None:
+    assert set(options_of(Training)["schedule"].choices or ()) == set(SCHEDULES)
 
 
 def test_cosine_cld_is_clds() -> None:
