@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from .config import folder_name
 from .errors import UserError, unknown
 
 BOOLEANS = {"true": True, "false": False}
@@ -38,7 +40,7 @@ def wants_help(arguments: list[str]) -> bool:
 
 
 def studies(results: Path) -> list[str]:
-    """The names of the studies under a results folder: GRID-SCALE."""
+    """The names of the studies under a results folder: GRID-SCALE or GRID-SCALE-DATA."""
     if not results.is_dir():
         raise UserError(f"{results} is no folder; name the store's root with results=DIR")
     return sorted(path.parent.name for path in results.glob("*/study.json"))
@@ -59,13 +61,19 @@ def named(options: Mapping[str, str], door: str) -> str:
     return study_name(options["table"])
 
 
-def find(results: Path, grid: str, scale: str) -> Path:
-    """The folder of a study; UserError lists the studies that exist."""
+def of_scale(results: Path, scale: str) -> list[str]:
+    """The names of the studies of one scale."""
+    return [name for name in studies(results)
+            if json.loads((results / name / "study.json").read_text()).get("scale") == scale]
+
+
+def find(results: Path, grid: str, scale: str, data: str = "") -> Path:
+    """The folder of a study, also by its whole name; UserError lists the studies that exist."""
     found = studies(results)
     if not grid:
         raise UserError(f"no grid is named; write grid=NAME or table=NAME (in {results}: "
                         f"{', '.join(found) or 'no study yet'})")
-    name = f"{grid}-{scale}"
+    name = grid if grid in found else folder_name(grid, scale, data)
     if name not in found:
         raise unknown("study", name, found, str(results))
     return results / name

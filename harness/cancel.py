@@ -6,6 +6,7 @@
     grid=NAME     the grid
     table=NAME    instead of a grid, a published table (dnc/table3), a paper (dnc), or all
     scale=NAME    its scale (default laptop)
+    data=NAME     its images (default photos)
     results=DIR   the root of everything that is written (default results)
 
 Running stages checkpoint; the sweep's own command goes on from there. From any machine of the
@@ -23,7 +24,7 @@ from .launch import batch, local
 from .launch.ledger import Submission, submissions
 from .store import Store, now
 
-DEFAULTS = {"grid": "", "table": "", "scale": "laptop", "results": RESULTS}
+DEFAULTS = {"grid": "", "table": "", "scale": "laptop", "data": "", "results": RESULTS}
 
 
 def main(arguments: list[str]) -> int:
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> int:
         return 0
     options = parse(arguments, DEFAULTS, "harness.cancel")
     folder = find(Path(options["results"]).expanduser(), named(options, "harness.cancel"),
-                  options["scale"])
+                  options["scale"], options["data"])
     store = Store(folder.parent / "store")
     ours = [s for s in submissions(store) if s.facts["study"] == folder.name and not s.cancelled]
     found = living(ours)

@@ -7,7 +7,7 @@ Every problem of a request is collected and reported at once, before any work st
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ OPEN = ("method", "data.options", "data.roles", "grid.variants", "scale.methods"
 # What says where and whether something is run, and with which seeds.
 HARMLESS = ("table", "results", "dry_run", "repair", "wait", "plugins", "launcher", "grid.seeds",
             "pricing", "labels", "data.cache", "scale.resources")
+# The data of a request that names none: its studies lie in results/GRID-SCALE/.
+DATA = "photos"
 KEY = re.compile(r"^(\+\+|\+|~)?([A-Za-z_][\w.\-]*)=", re.DOTALL)
 
 
@@ -31,29 +33,78 @@ def choices(group: str) -> dict[str, Path]:
     return {path.stem: path for path in sorted((CONF / group).glob("*.yaml"))}
 
 
+def folder_name(grid: str, scale: str, data: str = "") -> str:
+    """The folder of a study below results: GRID-SCALE, or GRID-SCALE-DATA on other images."""
+    return f"{grid}-{scale}" + (f"-{data}" if data not in ("", DATA) else "")
+
+
+def named(grid: str, scale: str, data: str = "") -> str:
+    """The arguments by which every door finds a study."""
+    return f"grid={grid} scale={scale}" + (f" data={data}" if data not in ("", DATA) else "")
+
+
 def compose(arguments: Sequence[str]) -> dict[str, Any]:
     """The resolved configuration of a command line.
 
     Raises Problems naming every argument that is not understood, with the valid names.
     """
-    overrides = [_normalise(argument) for argument in arguments]
-    problems = list(_group_problems(arguments))
+    config, problems = examine(arguments)
     if problems:
         raise Problems(problems)
-    selections = [o for o in overrides if o.split("=", 1)[0].lstrip("+") in GROUPS]
-    base = _hydra(selections)
-    problems = list(_key_problems(overrides, base))
-    if problems:
-        raise Problems(problems)
-    return {**_hydra(overrides), "changed": _changed(arguments)}
+    return config
+
+
+def examine(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The configuration as far as it is understood, and every problem of the arguments.
+
+    Empty where a group is wrong: what else the values are depends on it.
+    """
+    of_groups = list(_group_problems(arguments))
+    overrides = [_normalise(argument) for argument in arguments if KEY.match(argument)]
+    wrong = {key for key, value in _pairs(arguments) if _is_wrong(key, value)}
+    base = _hydra([o for o in overrides if _key(o) in GROUPS and _key(o) not in wrong])
+    valid = {*GROUPS, *_paths(base), *_paths({group: _anything(group) for group in wrong})}
+    strange = [key for key in dict.fromkeys(map(_key, overrides))
+               if key not in valid and not _is_open(key)]
+    problems = [*of_groups, *_key_problems(strange, valid)]
+    if of_groups:
+        return {}, problems
+    config = _hydra([o for o in overrides if _key(o) not in strange])
+    chosen = dict(_pairs(arguments)).get("data", DATA)
+    return {**config, "changed": _changed(arguments), "data_name": chosen}, problems
+
+
+def _pairs(arguments: Sequence[str]) -> list[tuple[str, str]]:
+    """(key, value) of each argument that is one."""
+    matches = [(argument, KEY.match(argument)) for argument in arguments]
+    return [(match[2], argument[match.end():]) for argument, match in matches if match]
+
+
+def _key(override: str) -> str:
+    match = KEY.match(override)
+    assert match is not None, override
+    return match[2]
+
+
+def _is_wrong(key: str, value: str) -> bool:
+    return key in GROUPS and value not in choices(key)
+
+
+def _anything(group: str) -> dict[str, Any]:
+    """What any choice of a group has: a key that is in none of them is wrong with each."""
+    from omegaconf import OmegaConf
+
+    found = [OmegaConf.to_container(OmegaConf.load(path)) for path in choices(group).values()]
+    return merged(*({str(key): value for key, value in layer.items()}
+                    for layer in found if isinstance(layer, Mapping)))
 
 
 def _changed(arguments: Sequence[str]) -> list[str]:
     """The arguments that may change a number, beside the names of groups: what a paper's table at
     its own scale then no longer is."""
-    matches = [(argument, KEY.match(argument)) for argument in arguments]
-    return [argument for argument, match in matches if match and match[2] not in GROUPS
-            and not match[2].startswith(HARMLESS) and not match[2].endswith(".path")]
+    return [argument for argument in arguments if (match := KEY.match(argument))
+            and match[2] not in GROUPS and not match[2].startswith(HARMLESS)
+            and not match[2].endswith(".path")]
 
 
 def _normalise(argument: str) -> str:
@@ -69,18 +120,15 @@ def _is_open(key: str) -> bool:
 
 
 def _group_problems(arguments: Sequence[str]) -> Iterator[str]:
-    seen = {}
     for argument in arguments:
-        match = KEY.match(argument)
-        if not match:
+        if not KEY.match(argument):
             yield (f"'{argument}' is not understood; arguments are key=value, for instance "
                    "grid=curation_gap (see --help)")
-            continue
-        key, value = match[2], argument[match.end():]
-        seen[key] = value
-        if key in GROUPS and value not in choices(key):
+    pairs = _pairs(arguments)
+    for key, value in pairs:
+        if _is_wrong(key, value):
             yield str(unknown(key, value, choices(key)))
-    yield from _table_problems(seen)
+    yield from _table_problems(dict(pairs))
 
 
 def _table_problems(seen: Mapping[str, str]) -> Iterator[str]:
@@ -103,18 +151,17 @@ def _table_problems(seen: Mapping[str, str]) -> Iterator[str]:
             yield f"{key}: a table has rows and columns of its own; with table=NAME set grid.seeds"
 
 
-def _key_problems(overrides: Sequence[str], base: Mapping[str, Any]) -> Iterator[str]:
-    valid = set(_paths(base))
-    for override in overrides:
-        match = KEY.match(override)
-        assert match is not None, override
-        key = match[2]
-        if key in valid or key in GROUPS or _is_open(key):
-            continue
-        parent = key.rsplit(".", 1)[0] if "." in key else ""
-        siblings = {path for path in valid if path.startswith(f"{parent}.")} if parent else set()
-        names = siblings or {path for path in valid if "." not in path}
-        yield str(unknown("option", key, names))
+def _key_problems(strange: Collection[str], valid: Collection[str]) -> Iterator[str]:
+    """A line for each key that is not valid: the first part of it that is wrong, and what may stand
+    in its place."""
+    wrong = {}
+    for key in strange:
+        parts = key.split(".")
+        depth = next(n for n in range(1, len(parts) + 1) if ".".join(parts[:n]) not in valid)
+        wrong[".".join(parts[:depth])] = ".".join(parts[:depth - 1])
+    for key, parent in wrong.items():
+        beside = [path for path in valid if path.rpartition(".")[0] == parent]
+        yield str(unknown("option", key, beside or [parent]))
 
 
 def _paths(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -3,6 +3,7 @@
     RUN              a key, its first digits (4 or more), or a cell,
                      GRID:METHOD:CONDITION:SEED:EVALUATION
     scale=NAME       the scale of the cells' studies (default: laptop)
+    data=NAME        their images (default: photos)
     results=DIR      the store's root (default: results)
     same=BOOL        also show what is the same (default: false)
 
@@ -23,7 +24,7 @@ from .errors import UserError, door, unknown
 from .pack import place_of
 from .store import KINDS, Store
 
-DEFAULTS = {"scale": "laptop", "results": arguments.RESULTS, "same": "false"}
+DEFAULTS = {"scale": "laptop", "data": "", "results": arguments.RESULTS, "same": "false"}
 SECTIONS = ("what", "params", "inputs", "data", "versions", "hardware", "code", "metrics")
 PLACE = ("method", "condition", "seed", "evaluation")
 SHORTEST = 4  # digits of a key
@@ -41,7 +42,7 @@ def main(argv: list[str]) -> int:
         raise UserError(f"harness.diff: {len(names)} runs are named; write harness.diff RUN RUN")
     same = arguments.boolean("same", options["same"], "harness.diff")
     results = Path(options["results"])
-    places = [find(name, results, options["scale"]) for name in names]
+    places = [find(name, results, options["scale"], options["data"]) for name in names]
     sides = [facts(Store(results / "store"), *place) for place in places]
     for name, (kind, key) in zip(names, places, strict=True):
         print(f"{name}: {kind} {key}")
@@ -50,11 +51,11 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def find(name: str, results: Path, scale: str) -> tuple[str, str]:
+def find(name: str, results: Path, scale: str, data: str = "") -> tuple[str, str]:
     """(kind, key) of a run in the store; UserError where there is none, or more than one."""
     store = Store(results / "store")
     if ":" in name:
-        return "evaluate", _cell(name, results, scale)
+        return "evaluate", _cell(name, results, scale, data)
     if len(name) < SHORTEST or set(name) - set("0123456789abcdef"):
         raise UserError(f"harness.diff: '{name}' is no run; write a key, {SHORTEST} or more of its "
                         "first digits, or GRID:METHOD:CONDITION:SEED:EVALUATION")
@@ -72,14 +73,14 @@ def find(name: str, results: Path, scale: str) -> tuple[str, str]:
     return found[0]
 
 
-def _cell(name: str, results: Path, scale: str) -> str:
+def _cell(name: str, results: Path, scale: str, data: str) -> str:
     """The evaluation key of GRID:METHOD:CONDITION:SEED:EVALUATION."""
     parts = name.split(":")
     if len(parts) != 5:
         raise UserError(f"harness.diff: '{name}' is no cell; write "
                         "GRID:METHOD:CONDITION:SEED:EVALUATION, for instance "
                         "curation_gap:dnc:uncurated:0:linear")
-    folder = arguments.find(results, parts[0], scale)
+    folder = arguments.find(results, parts[0], scale, data)
     cells = json.loads((folder / "study.json").read_text(encoding="utf-8"))["cells"]
     for i, place in enumerate(PLACE):
         options = dict.fromkeys(str(cell[place]) for cell in cells)

@@ -34,6 +34,12 @@ class Problems(UserError):
         super().__init__("\n".join(self.problems))
 
 
+def problems_of(error: Exception) -> list[str]:
+    """Each problem that an error names, as a line."""
+    return list(getattr(error, "problems", None) or str(error).splitlines()
+                or [type(error).__name__])
+
+
 def unknown(kind: str, name: str, options: Iterable[str], where: str = "") -> UserError:
     """The error for a name that does not exist, with the nearest and all valid names."""
     place = f"{where}: " if where else ""
@@ -81,7 +87,6 @@ def place(error: OSError) -> str:
 
 
 def _say(error: Exception, code: int) -> int:
-    lines = getattr(error, "problems", None) or str(error).splitlines() or [type(error).__name__]
-    for line in lines:
+    for line in problems_of(error):
         print(f"error: {line}", file=sys.stderr)
     return code

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .errors import Failure
 from .evaluation.shots import RULE
 from .plan import Cell, Plan
 from .stages import in_order
-from .store import write_json
+from .store import read_json, write_json
 
 
 def write(plan: Plan, command: str, failed: Mapping[str, str]) -> None:
@@ -17,11 +18,29 @@ def write(plan: Plan, command: str, failed: Mapping[str, str]) -> None:
     write_json(plan.study.folder / "study.json", manifest(plan, command, failed))
 
 
+def displaced(plan: Plan, command: str) -> str:
+    """One line where the folder holds the page of a study with cells that this one has not."""
+    folder = plan.study.folder
+    try:
+        before = read_json(folder / "study.json")
+        keys = [cell["key"] for cell in before["cells"]]
+        old = str(before["command"])
+    except (OSError, Failure, KeyError, TypeError):
+        return ""
+    own = {cell.stage.key for cell in plan.cells}
+    gone = sum(key not in own for key in keys)
+    if not gone or old == command:
+        return ""
+    return (f"{folder} held another study: {gone} of its {len(keys)} cells are not in this one. "
+            f"They stay in the store, and its page comes back with: {old} "
+            "(grid.name=NAME gives a study a folder of its own)")
+
+
 def manifest(plan: Plan, command: str, failed: Mapping[str, str]) -> dict[str, Any]:
     """The study as JSON: rows, conditions, seeds, the key of every cell, failures."""
     study, grid, data = plan.study, plan.study.config["grid"], plan.study.config["data"]
     return {
-        "grid": study.name, "scale": study.scale, "command": command,
+        "grid": study.name, "scale": study.scale, "data": study.data, "command": command,
         "title": grid["title"], "caption": grid["caption"], "figure": grid["figure"],
         "data_label": data["label"], "note": data.get("note") or "",
         "methods": [{"id": r.id, "label": r.label, "reference": r.reference,

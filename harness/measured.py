@@ -14,8 +14,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from harness import record_file
+from harness.config import folder_name, named
 from harness.errors import UserError, unknown
 from harness.evaluation.measures import known, measure
+from harness.headline import headline
 
 COLUMNS = (
     "grid", "scale", "method", "method_label", "condition", "condition_label", "level", "seed",
@@ -85,6 +87,17 @@ class Study:
     command: str
     metrics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     papers: Mapping[str, Any] = field(default_factory=dict)  # see harness.paper_results
+    data: str = ""  # the data=NAME of its images, where study.json tells
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return folder_name(self.grid, self.scale, self.data)
+
+    @property
+    def named(self) -> str:
+        """The arguments that name it."""
+        return named(self.grid, self.scale, self.data)
 
     def promised(self, evaluation: str) -> tuple[str, ...]:
         """The metric that is shown even when none of it was measured: the headline's if the
@@ -228,6 +241,8 @@ def parse_study(data: Mapping[str, Any]) -> Study:
     axis = data["axis"] or {}
     cells = {(c["method"], c["condition"], int(c["seed"]), c["evaluation"]): c["key"]
              for c in data["cells"]}
+    metrics = {name: tuple(asked["metrics"])
+               for name, asked in (data.get("protocols") or {}).items()}
     study = Study(
         grid=data["grid"], scale=data["scale"], title=data["title"], caption=data["caption"],
         figure=data["figure"], data_label=data["data_label"], note=data["note"] or "",
@@ -235,14 +250,14 @@ def parse_study(data: Mapping[str, Any]) -> Study:
         conditions=tuple(_condition(c) for c in data["conditions"]),
         axis_label=axis.get("label", ""), axis_log=bool(axis.get("log", False)),
         seeds=tuple(data["seeds"]), evaluations=tuple(data["evaluations"]),
-        headline=(data["headline"]["evaluation"], data["headline"]["metric"]),
+        headline=headline((data["headline"]["evaluation"], data["headline"]["metric"]),
+                          {name: metrics.get(name, ()) for name in data["evaluations"]}),
         level=float(data["interval"]["level"]), kind=data["interval"]["kind"], cells=cells,
         failures=tuple(Failure(**{k: f[k] for k in Failure.__annotations__})
                        for f in data["failures"]),
         command=data["command"],
-        metrics={name: tuple(asked["metrics"])
-                 for name, asked in (data.get("protocols") or {}).items()},
-        papers=data.get("papers") or {},
+        metrics=metrics,
+        papers=data.get("papers") or {}, data=str(data.get("data", "")),
     )
     if study.figure not in ("gap", "curve"):
         raise unknown("figure", study.figure, ("gap", "curve"), "study.json")

@@ -29,6 +29,7 @@ from typing import Any
 
 from . import arguments
 from .artifact import protocol, read_artifact, sums
+from .config import folder_name, named
 from .errors import Failure, Problems, UserError, door
 from .merge_study import union
 from .pack import place_of
@@ -109,8 +110,9 @@ def _finish(studies: Mapping[str, dict[str, Any]], results: Path, new: int) -> l
             raise Failure(cause)
         done = frame["evaluate_key"].nunique()
         lines.append(f"{name}: {done} of {len({c['key'] for c in study['cells']})} evaluations; "
-                     f"report: python -m harness.report grid={study['grid']} "
-                     f"scale={study['scale']} results={results}")
+                     "report: python -m harness.report "
+                     f"{named(study['grid'], study['scale'], study.get('data', ''))} "
+                     f"results={results}")
     return lines
 
 
@@ -119,7 +121,7 @@ def _read(file: Path, folder: Path, limit: int) -> Pack:
     names = unpack(file, folder, limit)
     try:
         study = json.loads((folder / "study" / "study.json").read_text(encoding="utf-8"))
-        name = f"{study['grid']}-{study['scale']}"
+        name = folder_name(study["grid"], study["scale"], study.get("data", ""))
         cells = list(study["cells"])
         assert cells is not None
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .config import folder_name
+
 # What has to be the same for numbers to stand in one table.
 SAME = ("grid", "scale", "headline", "interval", "axis", "figure", "training", "data_label")
 PLACE = ("method", "condition", "seed", "evaluation")
@@ -18,7 +20,7 @@ def union(ours: Mapping[str, Any] | None, theirs: Mapping[str, Any],
     """
     if ours is None:
         return dict(theirs), []
-    name = f"{ours['grid']}-{ours['scale']}"
+    name = folder_name(ours["grid"], ours["scale"], ours.get("data", ""))
     problems = [f"{name}: '{key}' is {ours.get(key)!r} here and {theirs.get(key)!r} in {where}"
                 for key in SAME if ours.get(key) != theirs.get(key)]
     merged = dict(ours)

@@ -2,6 +2,7 @@
 
     grid=NAME        the grid (or table=NAME, a published table)
     scale=NAME       its scale (default: laptop)
+    data=NAME        its images (default: photos)
     results=DIR      the store's root (default: results)
     out=FILE.tar     where it goes
     weights=BOOL     with networks, features and other arrays (default: false)
@@ -28,8 +29,8 @@ from .errors import Failure, UserError, door
 from .store import SUMS, Store, sha256
 
 FORMAT = 1
-DEFAULTS = {"grid": "", "table": "", "scale": "laptop", "results": arguments.RESULTS, "out": "",
-            "weights": "false"}
+DEFAULTS = {"grid": "", "table": "", "scale": "laptop", "data": "", "results": arguments.RESULTS,
+            "out": "", "weights": "false"}
 BESIDE = ("records.parquet", "per_class.parquet", "runs.json")
 
 
@@ -43,7 +44,7 @@ def main(argv: list[str]) -> int:
     if not options["out"].endswith(".tar"):
         raise UserError("harness.pack: name the file with out=FILE.tar")
     folder = arguments.find(Path(options["results"]), arguments.named(options, "harness.pack"),
-                            options["scale"])
+                            options["scale"], options["data"])
     out = Path(options["out"])
     if not out.parent.is_dir():
         raise UserError(f"harness.pack: {out.parent} is no folder; make it, or choose another out=")

@@ -8,6 +8,7 @@
     grid=NAME     the grid; without it, every study of the store in one line each
     table=NAME    instead of a grid, a published table (dnc/table3), a paper (dnc), or all
     scale=NAME    its scale (default laptop)
+    data=NAME     its images (default photos)
     results=DIR   the root of everything that is written (default results)
     watch=true    again every few seconds, until nothing runs and nothing waits
     cell=METHOD,CONDITION,SEED   the stages of one cell of the table: state, job, log
@@ -29,8 +30,8 @@ from .errors import UserError, door
 from .launch.states import BAD, NAMES, State, look
 from .store import KINDS, Store, read_json
 
-DEFAULTS = {"grid": "", "table": "", "scale": "laptop", "results": RESULTS, "watch": "false",
-            "cell": ""}
+DEFAULTS = {"grid": "", "table": "", "scale": "laptop", "data": "", "results": RESULTS,
+            "watch": "false", "cell": ""}
 WATCH_SECONDS = 5.0
 # More lines than this of one sort are counted, not printed.
 SHOWN = 20
@@ -46,7 +47,7 @@ def main(arguments: list[str]) -> int:
     results = Path(options["results"]).expanduser()
     if not (study := named(options, "harness.status")):
         return _all(results)
-    folder = find(results, study, options["scale"])
+    folder = find(results, study, options["scale"], options["data"])
     watch = boolean("watch", options["watch"], "harness.status")
     while True:
         view = View(folder)

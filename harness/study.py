@@ -6,8 +6,10 @@ one condition, one seed and one evaluation. Nothing here reads an image or impor
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +19,10 @@ from methods.options import resolve
 from methods.registry import MethodSpec, discover
 
 from . import schema
-from .config import merged
+from .config import DATA, folder_name, merged, named
 from .errors import Problems, UserError, unknown
 from .evaluation.shots import RULE, RULES
+from .headline import headline
 from .protocols import Protocol, check_headline, protocols
 from .store import sha256
 from .training.settings import BACKBONES
@@ -96,6 +99,9 @@ class Study:
     papers: Mapping[str, Any] = field(default_factory=dict)
     # data that is not at hand is planned by its declared counts: for a price, not for a run
     provisional: bool = False
+    # the data=NAME of the request: studies of other images than usual have folders of their own
+    data: str = DATA
+    notes: tuple[str, ...] = ()
 
     def asked(self) -> tuple[Request, ...]:
         """Every cell that is wanted, rows outermost."""
@@ -106,7 +112,13 @@ class Study:
     @property
     def folder(self) -> Path:
         """Where this study's tables, figures and report lie."""
-        return self.results / f"{self.name}-{self.scale}"
+        return self.results / folder_name(self.name, self.scale, self.data)
+
+    @property
+    def named(self) -> str:
+        """The arguments by which the other doors find this study."""
+        found = named(self.name, self.scale, self.data)
+        return f"{found} results={shlex.quote(str(self.results))}"
 
 
 def resolve_study(config: Mapping[str, Any]) -> Study:
@@ -121,6 +133,7 @@ def resolve_study(config: Mapping[str, Any]) -> Study:
     training = schema.checked(schema.Training, scale["training"], "scale.training", problems)
     tables = _tables(config, specs, problems)
     config = tables.config if tables else config
+    _check_name(str(config["grid"]["name"]), problems)
     grid, labelled = config["grid"], _labelled(config)
     seeds = tuple(schema.seeds(grid["seeds"], "grid.seeds", problems))
     study = Study(
@@ -135,8 +148,10 @@ def resolve_study(config: Mapping[str, Any]) -> Study:
         results=Path(str(config["results"])).expanduser(), plugins=plugins,
         requests=tables.requests(seeds) if tables else (), papers=tables.papers if tables else {},
         provisional=bool(tables and config["dry_run"] is True),
+        data=str(config.get("data_name", DATA)),
     )
     check_headline(config, study.evaluations, problems)
+    study = replace(study, notes=tuple(_other_headline(config, study.evaluations, problems)))
     _check_method_settings(config, specs, problems)
     _check_views(study.rows, config["scale"].get("views"), problems)
     if (rule := grid.get("shots_rule", RULE)) not in RULES:
@@ -144,6 +159,27 @@ def resolve_study(config: Mapping[str, Any]) -> Study:
     if problems:
         raise Problems(dict.fromkeys(problems))
     return study
+
+
+def _check_name(name: str, problems: list[str]) -> None:
+    """A study's name is that of a folder."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        problems.append(f"grid.name: '{name}' is no name of a folder: letters, digits, '_', '-' "
+                        "and '.'")
+
+
+def _other_headline(config: Mapping[str, Any], asked: Mapping[str, Protocol],
+                    problems: list[str]) -> Iterator[str]:
+    """A line where the grid's headline is an evaluation that is not asked."""
+    given = config["grid"]["headline"]
+    wanted = str(given["evaluation"]), str(given["metric"])
+    found = headline(wanted, {name: asked[name].metrics for name in asked})
+    if found == wanted:
+        return
+    if any(a.startswith("grid.headline.evaluation=") for a in config.get("changed") or ()):
+        problems.append(str(unknown("evaluation", wanted[0], asked, "grid.headline.evaluation")))
+    yield (f"grid.evaluations leaves out {wanted[0]}, this grid's headline: the tables lead with "
+           f"{found[0]}, {found[1]} (or set grid.headline.evaluation and grid.headline.metric)")
 
 
 def _tables(config: Mapping[str, Any], specs: Mapping[str, MethodSpec],

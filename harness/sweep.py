@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from . import config as configuration
-from .errors import UserError, door
+from .errors import Problems, UserError, door, problems_of
 from .store import sha256, write_json
 
 # Checksums of what the report was made from: figures and page take 5 s, and are kept if they hold.
@@ -37,6 +37,8 @@ arguments are KEY=VALUE:
   wait=true            with launcher=slurm or local: follow the jobs to their end
   repair=true          set damaged artifacts aside, then compute them again
   plugins=[PATH,...]   files or folders with methods of your own
+  grid.name=NAME       a folder of its own below results, instead of GRID-SCALE or, on other images
+                       than photos, GRID-SCALE-DATA
   grid.methods=[...]   rows; grid.conditions=[...], grid.seeds=[...], grid.evaluations=[...]
   method.NAME.OPTION=VALUE, scale.training.epochs=N, data.path=PATH, launcher.workers=N, ...
 
@@ -51,15 +53,31 @@ def main(arguments: list[str]) -> int:
         groups = {g: ", ".join(configuration.choices(g)) for g in configuration.GROUPS}
         print(__doc__ + OPTIONS.format(**groups))
         return 0 if arguments else 2
-    config = configuration.compose(arguments)
-    from .study import resolve_study
-
-    study = resolve_study(config)
-    from .launch.settings import settings as launcher_settings
-
-    settings = launcher_settings(config, study)
+    study, settings = _requested(arguments)
     command = "python -m harness.sweep " + " ".join(shlex.quote(a) for a in arguments)
     return _sweep(study, settings, command)
+
+
+def _requested(arguments: list[str]) -> tuple[Any, dict[str, Any]]:
+    """The study and the launcher's settings; Problems with all that is wrong with either."""
+    config, problems = configuration.examine(arguments)
+    if not config:
+        raise Problems(problems)
+    from .launch.settings import settings as launcher_settings
+    from .study import resolve_study
+
+    study, settings = None, {}
+    try:
+        study = resolve_study(config)
+    except UserError as error:
+        problems += problems_of(error)
+    try:
+        settings = launcher_settings(config, study)
+    except UserError as error:
+        problems += problems_of(error)
+    if problems:
+        raise Problems(dict.fromkeys(problems))
+    return study, settings
 
 
 def _sweep(study: Any, settings: dict[str, Any], command: str) -> int:
@@ -75,8 +93,8 @@ def _sweep(study: Any, settings: dict[str, Any], command: str) -> int:
     if settings["repair"]:
         _repair(store)
     plan = make_plan(study, store)
-    for note in [*(f"note: {line}" for line in plan.cautions), *_overruled(study, command)]:
-        print(note, file=sys.stderr)
+    for note in (*study.notes, *plan.cautions, *_overruled(study, command)):
+        print(f"note: {note}", file=sys.stderr)
     if study.papers:
         table_plan.print_plan(plan, store)
     else:
@@ -91,6 +109,8 @@ def _sweep(study: Any, settings: dict[str, Any], command: str) -> int:
         return 0
     store = Store.open(root)
     store.sweep_up()
+    if note := manifest.displaced(plan, command):
+        print(f"note: {note}", file=sys.stderr)
     manifest.write(plan, command, {})
     _fetch(study)
     settings = {**settings, "store": str(root.resolve()), "data_paths": _paths(study, plan),
@@ -134,7 +154,7 @@ def _overruled(study: Any, command: str) -> list[str]:
         own = [name for name, entry in (study.config["scale"].get("methods") or {}).items()
                if setting in ((entry or {}).get("training") or {})]
         if own:
-            notes.append(f"note: {key} does not reach {', '.join(own)}, which have their own: set "
+            notes.append(f"{key} does not reach {', '.join(own)}, which have their own: set "
                          f"scale.methods.{own[0]}.training.{setting}=VALUE as well")
     return notes
 

@@ -44,7 +44,7 @@ def page(measured: Measured, tables: Sequence[Table], drawings: Mapping[str, byt
         tag("nav", tag("ul", links), aria_label="Sections"),
         tag("main", join(_section(s.id, s.title, s.body) for s in sections), id="content"),
         tag("footer", tag("p", text("Made from records alone by ") + tag("code", text(
-            f"python -m harness.report grid={study.grid} scale={study.scale}")))),
+            f"python -m harness.report {study.named}")))),
         _dialog(),
     ])
     return _document(study.title, body, content.data())

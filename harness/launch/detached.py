@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -100,8 +99,7 @@ def describe(asked: Asked, plan: Plan) -> str:
                      f"({listed})")
     if asked.submission:
         lines += _submitted(asked.submission)
-    where = f"grid={plan.study.name} scale={plan.study.scale} results=" \
-        + shlex.quote(str(plan.study.results))
+    where = plan.study.named
     return "\n".join([
         *lines, f"watch:  python -m harness.status {where} watch=true",
         f"cancel: python -m harness.cancel {where}"])

@@ -18,12 +18,12 @@ CLUSTER_JOBS = 32
 def settings(config: Mapping[str, Any], study: Any) -> dict[str, Any]:
     """What the launchers and the workers need; `launcher` holds the launcher's own options.
 
-    Raises Problems.
+    study: None where it cannot be resolved, to find what else is wrong. Raises Problems.
     """
     problems: list[str] = []
     name = config["launcher"]["name"]
     launcher = schema.checked(schema.LAUNCHERS[name], config["launcher"], "launcher", problems)
-    threads = int(study.training["threads"])
+    threads = int(study.training["threads"]) if study else 1
     by_kind = resources.by_kind(config["scale"].get("resources"), launcher, threads, problems)
     switches = {}
     for key in SWITCHES:
@@ -46,7 +46,7 @@ def settings(config: Mapping[str, Any], study: Any) -> dict[str, Any]:
             "ranks": {"rank": 0, "size": ranks, "host": "127.0.0.1", "port": 0}
             if ranks > 1 else None,
             "workers": _workers(name, launcher, devices, threads * ranks),
-            "plugins": [str(path.resolve()) for path in study.plugins]}
+            "plugins": [str(path.resolve()) for path in study.plugins] if study else []}
 
 
 WORKERS_NEED = ("store", "threads", "device", "checkpoint_seconds", "data_paths", "plugins",
