@@ -3,6 +3,7 @@
     grid=NAME        the grid to report on
     table=NAME       instead of a grid, a published table (dnc/table3), a paper (dnc), or all
     scale=NAME       its scale (default: laptop)
+    data=NAME        its images (default: photos)
     results=DIR      the store's root (default: results)
     format=NAME      how tables are printed: terminal, markdown, latex or csv (default: terminal)
     figures=BOOL     whether figures are drawn (default: true)
@@ -10,8 +11,8 @@
                      all studies under results; written as <results>/claims.md, .csv, .tex, .json
                      and a figure, those of one grid into its study's folder (default: false)
 
-Reads <results>/<grid>-<scale>/ and writes tables/, figures/ and report.html into it. Without
-records.parquet the records are collected from the store first.
+Reads <results>/<grid>-<scale>/, or <grid>-<scale>-<data>/, and writes tables/, figures/
+and report.html into it. Without records.parquet the records are collected from the store first.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from harness.paper_results import PaperResult
     from harness.tables import Footnote, Table
 
-DEFAULTS = {"grid": "", "table": "", "scale": "laptop", "results": arguments.RESULTS,
+DEFAULTS = {"grid": "", "table": "", "scale": "laptop", "data": "", "results": arguments.RESULTS,
             "format": "terminal", "figures": "true", "claims": "false"}
 FORMATS = ("terminal", "markdown", "latex", "csv")
 
@@ -49,7 +50,7 @@ def main(argv: list[str]) -> int:
         report_claims(options, every_scale=every, figures=figures)
         return 0
     folder = arguments.find(Path(options["results"]), arguments.named(options, "harness.report"),
-                            options["scale"])
+                            options["scale"], options["data"])
     from rich.console import Console
 
     written = write_report(folder, Console(highlight=False), figures=figures,
@@ -81,11 +82,10 @@ def report_claims(options: Mapping[str, str], every_scale: bool = False,
     results, scale, style = Path(options["results"]), options["scale"], options["format"]
     folder = results
     if name := arguments.named(options, "harness.report"):
-        folder = arguments.find(results, name, scale)
+        folder = arguments.find(results, name, scale, options["data"])
         names = [folder.name]
     else:
-        names = [study for study in arguments.studies(results)
-                 if every_scale or study.endswith(f"-{scale}")]
+        names = arguments.studies(results) if every_scale else arguments.of_scale(results, scale)
     sheet, console = claim_sheet.from_results(results, names, scale), Console(highlight=False)
     files = claim_sheet.files(sheet)
     if figures:
