@@ -49,7 +49,7 @@ def test_of_equal_scores_the_first_class_comes_first_as_in_top1() -> None:
     scores = torch.randint(0, 3, (500, 9), generator=torch.Generator().manual_seed(1)).float()
     labels = torch.arange(500) % 9
     order = scores.argsort(dim=1, descending=True, stable=True)
-    assert torch.equal(place(scores, labels), (order == labels[:, None]).int().argmax(1))
+    assert torch.equal(place(scores, labels), (order == labels[:, None]).int().argmax(1).int())
     assert torch.equal(place(scores, labels) == 0, scores.argmax(1) == labels)
 
 

@@ -60,14 +60,16 @@ def report_blocks(blocks: Iterable[Tensor], labels: Tensor, num_classes: int,
 
 
 def place(scores: Tensor, labels: Tensor) -> Tensor:
-    """How many classes of (n, C) come before each image's own, int64 (n,); 0 is top-1.
+    """How many classes of (n, C) come before each image's own, int32 (n,); 0 is top-1.
 
     Of equal scores the class of the lower number comes first, as in argmax, so that top-5 is never
     below top-1. A score that is not a number comes before the image's own.
     """
     own = scores.gather(1, labels[:, None])
     lower = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
-    return (~(scores <= own) | ((scores == own) & lower)).sum(1)
+    behind = torch.where(lower, scores < own, scores <= own)
+    # int32: the default, int64, took 9 times as long for 8192 x 1000 on a CPU
+    return (~behind).sum(1, dtype=torch.int32)
 
 
 def average_precisions(scores: Tensor, labels: Tensor) -> Tensor:
