@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments[1:], DEFAULTS, "harness.explain")
     for line in published(table, found, place):
         print(line)
-    if found.fill or found.stand_in:
+    if not found.derived and (found.fill or found.stand_in):
         for scale in _scales(options["scale"]):
             for line in at_scale(table, place, scale, options):
                 print(line)
@@ -82,12 +82,24 @@ def published(table: PaperTable, found: Cell, place: tuple[int, str]) -> Iterato
     yield f"  protocol   {table.protocol}"
     for note in filter(None, (found.note, table.note)):
         yield f"  note       {note}"
+    if found.assumed:
+        yield f"  assumed    the paper does not state the epochs; {found.assumed}"
     if found.fill:
         yield f"  filled by  {fill_text(found.fill)}"
+    elif found.parts:
+        yield f"  difference {found.parts[0]}"
+        yield f"       minus {found.parts[1]}, paired by seed"
+        yield f"  run it     python -m harness.sweep table={_table_of(found)} scale=SCALE"
     else:
         yield f"  not filled {found.why_not}"
     if found.stand_in:
         yield f"  stand-in   {fill_text(found.stand_in)}"
+
+
+def _table_of(found: Cell) -> str:
+    """What `table=` takes to have both parts of a difference in one study."""
+    names = {part.split(":")[0] for part in (found.table, *found.parts)}
+    return found.table if len(names) == 1 else found.table.split("/")[0]
 
 
 def _scales(name: str) -> list[str]:
@@ -190,8 +202,9 @@ def _verdict(folder: Path, table: PaperTable, place: tuple[int, str]) -> Iterato
     yield f"measured in {folder.name}: {ours} {found.cell.unit}{delta}: {found.verdict.name}"
     for reason in found.verdict.why:
         yield f"  why        {reason}"
-    for seed, key in zip(found.values, found.keys, strict=True):
-        yield f"  seed {seed}     {found.values[seed]:.2f}  {key[:WIDTH]}"
+    keys = dict(zip(found.values, found.keys, strict=False))  # what is derived has none
+    for seed, value in found.values.items():
+        yield f"  seed {seed}     {value:.2f}  {keys.get(seed, '')[:WIDTH]}".rstrip()
 
 
 run = door(main)

@@ -20,7 +20,7 @@ from .config import merged
 from .declared import absent
 from .errors import UserError
 from .evaluation import evaluations
-from .papers import PaperTable
+from .papers import Cell, PaperTable
 from .stages import canonical, digest
 from .study import Condition, Row
 
@@ -39,6 +39,7 @@ class Filling:
 
     `place` is the position of the row and the name of the column; `differs` is what forbids a
     verdict; `budget` and `group` are the published epochs and data, by which rows are compared.
+    `derived` says of which cells the number is made, where it is no run of its own.
     """
 
     table: str
@@ -51,6 +52,7 @@ class Filling:
     reason: str = ""
     budget: float = 0.0
     group: str = ""
+    derived: str = ""
 
 
 @dataclass
@@ -72,10 +74,10 @@ class Scale:
             for cell in (c for c in table.cells if c.key == table.key(row)):
                 fill = cell.fill or cell.stand_in
                 empty = Filling(table.id, (position, cell.column), reason=cell.why_not)
-                found.append(self._filling(table, empty, fill, cell.why_not) if fill else empty)
+                found.append(self._filling(table, empty, fill, cell) if fill else empty)
         return found
 
-    def _filling(self, table: PaperTable, empty: Filling, fill: Fill, why_not: str) -> Filling:
+    def _filling(self, table: PaperTable, empty: Filling, fill: Fill, cell: Cell) -> Filling:
         try:
             asked = replace(
                 empty, condition=self.condition(table, fill), row=self._row(table, fill),
@@ -83,8 +85,9 @@ class Scale:
         except UserError as error:
             return replace(empty, reason=str(error))
         return replace(asked, budget=float(fill["epochs"]), group=str(fill["pretrain"]["dataset"]),
-                       differs=(*([f"data: {why_not}"] if why_not else []),
-                                *self.differs(table, fill)))
+                       differs=(*([f"data: {cell.why_not}"] if cell.why_not else []),
+                                *([f"schedule: the paper does not state the epochs; {cell.assumed}"]
+                                  if cell.assumed else []), *self.differs(table, fill)))
 
     def _row(self, table: PaperTable, fill: Fill) -> str:
         name = str(fill["method"])
@@ -111,7 +114,7 @@ class Scale:
         if evaluation not in evaluations():
             raise UserError(f"the evaluation is not here: {evaluation}")
         if (metric := str(fill["metric"])) not in (
-                found := evaluations()[evaluation].returns(_own_metric(str(fill["target"])))):
+                found := evaluations()[evaluation].may_return(_own_metric(str(fill["target"])))):
             raise UserError(f"'{evaluation}' has no metric {metric}: {', '.join(found)}")
         layer = options.pop("layer", None)
         if not options and layer is None:

@@ -5,14 +5,15 @@ From study.json, records.parquet and paper_tables alone; no torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 from .evaluation.measures import measure
 from .measured import Measured
-from .papers import Cell, PaperTable, label, peers, tables
+from .papers import Cell, PaperTable, label, locate, tables
+from .peers import peers
 from .statistics import Estimate, mean_interval
 from .verdicts import (
     Direction,
@@ -27,6 +28,8 @@ from .verdicts import (
 )
 
 Place = tuple[int, str]  # position of the row, name of the column
+# (row, condition, evaluation, metric) -> seed -> (value, key of the evaluation)
+Records = Mapping[tuple[str, ...], Mapping[int, tuple[float, str]]]
 
 
 @dataclass(frozen=True)
@@ -68,13 +71,20 @@ def paper_results(measured: Measured) -> list[PaperResult]:
     """Every table of a study, in reading order; empty for a grid."""
     if not measured.study.papers:
         return []
-    known, records = tables(), _records(measured)
-    return [_result(known[name], entry, measured, records)
-            for name, entry in measured.study.papers.items() if name in known]
+    study, known, records = measured.study, tables(), _records(measured)
+    entries = {name: entry for name, entry in study.papers.items() if name in known}
+    found = {name: _cells(known[name], entry, measured, records) for name, entry in entries.items()}
+    for results in found.values():  # a mean first, so that a difference may be of means
+        results |= _means(results, study.level)
+    for results in found.values():
+        results |= _differences(results, known, found, study.level)
+    return [PaperResult(known[name], study.scale, entry["note"], study.command, found[name],
+                        _directions(known[name], found[name], study.level))
+            for name, entry in entries.items()]
 
 
-def _records(measured: Measured) -> dict[tuple[str, ...], dict[int, tuple[float, str]]]:
-    """(row, condition, evaluation, metric) -> seed -> (value, key of the evaluation)."""
+def _records(measured: Measured) -> Records:
+    """The study's records as its cells ask for them."""
     frame = measured.records
     found: dict[tuple[str, ...], dict[int, tuple[float, str]]] = {}
     columns = [frame[name].tolist() for name in ("method", "condition", "evaluation", "metric",
@@ -84,43 +94,65 @@ def _records(measured: Measured) -> dict[tuple[str, ...], dict[int, tuple[float,
     return found
 
 
-def _result(table: PaperTable, entry: Mapping[str, Any], measured: Measured,
-            records: Mapping[tuple[str, ...], Mapping[int, tuple[float, str]]]) -> PaperResult:
+def _cells(table: PaperTable, entry: Mapping[str, Any], measured: Measured,
+           records: Records) -> dict[Place, Result]:
+    """Every published number with what was measured for it; those made of others still empty."""
     told = {(cell["row"], cell["column"]): cell for cell in entry["cells"]}
-    positions = {table.key(row): i for i, row in enumerate(table.rows)}
-    results = {}
-    for cell in table.cells:
-        place = positions[cell.key], cell.column
-        results[place] = one(cell, told.get(place, {"reason": "not asked of this study"}), measured,
-                             records)
-    for column in (c.name for c in table.columns if c.derive):
-        results |= _means(column, results, measured.study.level)
-    return PaperResult(table, measured.study.scale, entry["note"], measured.study.command, results,
-                       _directions(table, results, measured.study.level))
+    absent = {"reason": "not asked of this study"}
+    return {at: one(cell, told.get(at, absent), measured, records)
+            for at, cell in table.by_place.items()}
 
 
-def _means(column: str, results: Mapping[Place, Result], level: float) -> dict[Place, Result]:
-    """The mean of a row's other cells by seed, where all of them have that seed; never of a part.
-
-    It differs from the published mean in whatever any of its parts does.
-    """
+def _means(results: Mapping[Place, Result], level: float) -> dict[Place, Result]:
+    """The mean of a row's other cells, for the cells that are one."""
     found = {}
-    for place, result in results.items():
-        parts = [r for (row, name), r in results.items() if row == place[0] and name != column]
-        seeds = set.intersection(*(set(r.values) for r in parts)) if parts else set()
-        if place[1] != column or not seeds:
-            continue
-        values = {s: sum(r.values[s] for r in parts) / len(parts) for s in sorted(seeds)}
-        differs = tuple(dict.fromkeys(d for r in parts for d in r.told.get("differs", ())))
-        verdict = judge(result.cell.value, list(values.values()), differs=differs, level=level,
-                        rounding=rounding(result.cell.value, result.cell.approximate))
-        found[place] = Result(result.cell, {"differs": differs}, mean_interval(
-            list(values.values()), level), verdict, values, ())
+    for (row, column), result in results.items():
+        if result.cell.derived == "mean":
+            parts = {name: r for (i, name), r in results.items() if i == row and name != column}
+            found[row, column] = made(result, parts, lambda each: sum(each) / len(each), level)
     return found
 
 
-def one(cell: Cell, told: Mapping[str, Any], measured: Measured,
-        records: Mapping[tuple[str, ...], Mapping[int, tuple[float, str]]]) -> Result:
+def _differences(results: Mapping[Place, Result], known: Mapping[str, PaperTable],
+                 all_results: Mapping[str, Mapping[Place, Result]],
+                 level: float) -> dict[Place, Result]:
+    """The difference of two cells, paired by seed, for the cells that are one."""
+    found = {}
+    for at, result in results.items():
+        places = [(name, *locate(known, name)) for name in result.cell.parts]
+        if places and all(table in all_results for _, table, _ in places):
+            parts = {name: all_results[table][other] for name, table, other in places}
+            found[at] = made(result, parts, lambda each: each[0] - each[1], level)
+    return found
+
+
+def made(result: Result, parts: Mapping[str, Result],
+         combine: Callable[[Sequence[float]], float], level: float) -> Result:
+    """A number made of others by seed, where all of them have that seed; never of a part.
+
+    It differs from the published number in whatever any of its parts does.
+    """
+    seeds = sorted(set.intersection(*(set(r.values) for r in parts.values())) if parts else ())
+    if not seeds:
+        return replace(result, verdict=replace(result.verdict, why=_lacking(result, parts)))
+    values = {seed: combine([r.values[seed] for r in parts.values()]) for seed in seeds}
+    differs = tuple(dict.fromkeys(d for r in parts.values() for d in r.told.get("differs", ())))
+    told = {"derived": result.told.get("derived", ""), "differs": differs}
+    verdict = judge(result.cell.value, list(values.values()), differs=differs, level=level,
+                    rounding=rounding(result.cell.value, result.cell.approximate))
+    return Result(result.cell, told, mean_interval(list(values.values()), level), verdict, values,
+                  ())
+
+
+def _lacking(result: Result, parts: Mapping[str, Result]) -> tuple[str, ...]:
+    """Why a number is not made: the study's own reason, or which of its parts have none."""
+    if result.told.get("reason"):
+        return (str(result.told["reason"]),)
+    empty = [f"{name}: {'; '.join(r.verdict.why)}" for name, r in parts.items() if not r.values]
+    return tuple(empty) or ("its parts have no seed in common",)
+
+
+def one(cell: Cell, told: Mapping[str, Any], measured: Measured, records: Records) -> Result:
     """A published cell with what this study has measured for it."""
     place = tuple(str(told.get(k, "")) for k in ("method", "condition", "evaluation", "metric"))
     scale = measure(place[3]).scale

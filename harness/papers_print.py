@@ -17,8 +17,10 @@ def listing() -> dict[str, dict[str, Any]]:
 def describe(table: PaperTable) -> dict[str, Any]:
     """One table as the listing prints it."""
     fillable = sum(cell.fill is not None for cell in table.cells)
+    derived = sum(bool(cell.derived) for cell in table.cells)
     return {
-        "summary": f"{table.caption} ({len(table.cells)} cells, {fillable} can be filled)",
+        "summary": f"{table.caption} ({len(table.cells)} cells, {fillable} can be filled"
+                   + (f", {derived} made of others)" if derived else ")"),
         "paper": f"{table.paper['title'].split(':')[0]}, arXiv {table.paper['arxiv']}, "
                  f"{table.number}",
         "metric": f"{table.metric} ({table.unit})", "protocol": table.protocol, "note": table.note,
@@ -63,10 +65,19 @@ def _row_lines(table: PaperTable) -> list[str]:
     lines = []
     for row in table.rows:
         what = fill_text(row.fill) if row.fill is not None else row.why_not
+        made = "; ".join(f"{name} is {' minus '.join(parts)}"
+                         for name, parts in row.differences.items())
+        what = "; ".join(filter(None, (what, _assumed(table, row), made)))
         stand_in = f" [{fill_text(row.stand_in)}]" if row.stand_in else ""
         note = f". {row.note}" if row.note else ""
         lines.append(f"{label(table, row)}: {what}{stand_in}{note}")
     return lines
+
+
+def _assumed(table: PaperTable, row: Row) -> str:
+    cells = (table.by_place.get((table.rows.index(row), c.name)) for c in table.columns)
+    return next((f"epochs not stated, {cell.assumed}" for cell in cells
+                 if cell and cell.assumed), "")
 
 
 def fill_text(fill: Mapping[str, Any]) -> str:

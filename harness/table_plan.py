@@ -24,10 +24,12 @@ def lines(plan: Plan, price: Quote | None) -> Iterator[str]:
     """The same as lines; `price` is None where nothing is left to run."""
     study = plan.study
     cells = [cell for entry in study.papers.values() for cell in entry["cells"]]
-    asked = [cell for cell in cells if "reason" not in cell
+    asked = [cell for cell in cells if "method" in cell and "reason" not in cell
              and (cell["method"], cell["condition"]) not in plan.refused]
+    made = sum("derived" in cell for cell in cells)
     yield (f"{study.name} at {study.scale} scale: {len(asked)} of {len(cells)} published cells of "
-           f"{len(study.papers)} tables, by {len(study.rows)} rows x {len(study.seeds)} seeds")
+           f"{len(study.papers)} tables, by {len(study.rows)} rows x {len(study.seeds)} seeds"
+           + (f"; {made} cells more are means or differences of them" if made else ""))
     for note, names in _notes(plan).items():
         yield f"  {names}: {note}"
     for kind, total, todo in plan.counts():

@@ -6,14 +6,14 @@ The cells of all tables are asked of one study, so that a run that several of th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from methods.registry import MethodSpec
 
 from .errors import UserError, unknown
 from .fills import PAPER, Filling, Scale, at
-from .papers import PaperTable, tables
+from .papers import PaperTable, locate, tables
 from .study import Condition, Request, Row
 
 ALL = "all"
@@ -60,8 +60,8 @@ def wanted(config: Mapping[str, Any], specs: Mapping[str, MethodSpec],
     name = str(config["table"])
     chosen = select(name)
     scale = at(config, specs, backbone)
-    cells = {key: scale.fillings(table) for key, table in chosen.items()}
-    fillings = [cell for found in cells.values() for cell in found if not cell.reason]
+    cells = settled({key: scale.fillings(table) for key, table in chosen.items()})
+    fillings = [cell for found in cells.values() for cell in found if cell.row]
     if not fillings:
         reasons = dict.fromkeys(cell.reason for found in cells.values() for cell in found)
         raise UserError(f"nothing of table '{name}' can be filled here: {'; '.join(reasons)}")
@@ -70,6 +70,37 @@ def wanted(config: Mapping[str, Any], specs: Mapping[str, MethodSpec],
     full = _configuration(config, chosen, scale, fillings)
     return Wanted(full, tuple(scale.rows.values()), tuple(scale.conditions.values()),
                   lambda seeds: _requests(fillings, seeds), papers)
+
+
+def settled(cells: Mapping[str, Sequence[Filling]]) -> dict[str, list[Filling]]:
+    """The fillings with those cells told that are made of others: of which, or why not.
+
+    A mean is of the row's other columns, a difference of two cells, perhaps of other tables.
+    """
+    known = tables()
+    by_place = {(name, cell.place): cell for name, found in cells.items() for cell in found}
+    return {name: [_derived(known, cell, by_place) for cell in found]
+            for name, found in cells.items()}
+
+
+def _derived(known: Mapping[str, PaperTable], asked: Filling,
+             by_place: Mapping[tuple[str, tuple[int, str]], Filling]) -> Filling:
+    published = known[asked.table].by_place[asked.place]
+    if not published.derived:
+        return asked
+    parts = {name: by_place.get(locate(known, name)) for name in published.parts} or {
+        column: cell for (table, (row, column)), cell in by_place.items()
+        if (table, row) == (asked.table, asked.place[0]) and column != asked.place[1]}
+    if absent := sorted({name.split(":")[0] for name, cell in parts.items() if cell is None}):
+        paper = asked.table.split("/")[0]
+        return replace(asked, reason=f"the difference of cells of {', '.join(absent)}, which this "
+                                     f"study does not ask for; table={paper} does")
+    empty = [cell.reason for cell in parts.values() if cell and not cell.row]
+    if empty:
+        return replace(asked, reason=f"made of {len(parts)} cells, of which {len(empty)} cannot be "
+                                     f"filled: {'; '.join(dict.fromkeys(empty))}")
+    derived = published.why_not if published.parts else f"the mean of {len(parts)} columns"
+    return replace(asked, reason="", derived=derived)
 
 
 def _requests(fillings: Sequence[Filling], seeds: Sequence[int]) -> tuple[Request, ...]:
@@ -109,5 +140,5 @@ def _told(cell: Filling) -> dict[str, Any]:
     told = {"row": cell.place[0], "column": cell.place[1], "method": cell.row,
             "condition": cell.condition, "evaluation": cell.evaluation, "metric": cell.metric,
             "differs": list(cell.differs), "reason": cell.reason, "budget": cell.budget,
-            "group": cell.group}
+            "group": cell.group, "derived": cell.derived}
     return {key: value for key, value in told.items() if value or key == "row"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 import shutil
 import subprocess
@@ -177,6 +178,32 @@ def test_a_report_from_records_alone(tmp_path: Path) -> None:
                                       for suffix in (".md", ".tex", ".csv")),
                      *(f"figures/paper-dnc-table3-imagenet_top1.{suffix}"
                        for suffix in ("png", "pdf", "svg"))}
+
+
+def test_a_difference_is_paired_by_seed_and_never_of_a_part(tmp_path: Path) -> None:
+    data = plan()
+    asked = {"evaluation": "linear_images@imagenet", "metric": "top1", "condition": "yfcc100m"}
+    entries = {"dnc/table3": [{"row": 2, "column": "imagenet_top1", "method": "moclr-1000",
+                               "differs": ["data: planted"], **asked},
+                              {"row": 6, "column": "imagenet_top1", "method": "dnc-3000", **asked}],
+               "dnc/text": [{"row": 6, "column": "value", "derived": "planted"}]}
+    data["papers"] = {name: {"note": "as published", "cells": cells}
+                      for name, cells in entries.items()}
+    frame = records(data)
+    frame = frame[~((frame["method"] == "moclr-1000") & (frame["seed"] == 1))]
+    found = paper_results(read(synthetic.write(tmp_path, data, frame)))[1]
+    own = found.results[6, "value"]
+    # ours are 67.8 - 4.0 and 65.1; the published difference is 2.7
+    assert own.values == pytest.approx({0: -1.3, 2: -1.3}) and own.ours.n == 2
+    assert own.verdict.name == "not comparable" and own.verdict.why == ("data: planted",)
+    assert own.verdict.delta == pytest.approx(-4.0)
+    assert "-1.3 ± 0.0 (n=2)" in markdown(found) and " | -4.0 | " in markdown(found)
+    other = found.results[4, "value"]  # MoCLR-3k was not asked
+    assert other.verdict.name == "missing" and math.isnan(other.verdict.delta)
+    frame = frame[frame["method"] != "dnc-3000"]
+    found = paper_results(read(synthetic.write(tmp_path, data, frame)))[1]
+    assert found.results[6, "value"].verdict.why == (
+        "dnc/table3:YFCC100M,DnC,R-50,3000:imagenet_top1: not run yet",)
 
 
 def test_a_mean_of_columns_is_of_all_of_them_or_none(tmp_path: Path) -> None:

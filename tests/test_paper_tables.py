@@ -17,7 +17,8 @@ from support import ROOT, door
 
 from datasets.recipes import View
 from harness.evaluation import evaluations
-from harness.papers import FOLDER, PaperTable, cell, label, peers, tables
+from harness.papers import FOLDER, PaperTable, cell, label, locate, tables
+from harness.peers import peers
 from methods.options import resolve
 from methods.registry import discover
 
@@ -80,6 +81,36 @@ def test_private_images_name_their_stand_in() -> None:
 def test_misprints_and_contradictions_are_noted_at_the_row(words: str, count: int) -> None:
     notes = [r.note for t in TABLES.values() for r in t.rows if r.note]
     assert sum(words in note for note in notes) == count
+
+
+def test_a_published_difference_is_that_of_the_published_cells_or_noted() -> None:
+    found = [c for t in TABLES.values() for c in t.cells if c.parts]
+    noted = 0
+    for difference in found:
+        minuend, subtrahend = (TABLES[name].by_place[at].value
+                               for name, at in (locate(TABLES, part) for part in difference.parts))
+        digits = max(1, len(f"{difference.value:g}".partition(".")[2]))
+        if round(minuend - subtrahend, digits) != difference.value:
+            assert "the difference is -0.5 here" in difference.note, difference
+            noted += 1
+    assert len(found) == 38 and noted == 1
+    assert all(c.derived == "difference" and c.fill is None and "minus" in c.why_not
+               for c in found)
+
+
+def test_epochs_that_no_paper_states_are_marked_as_ours() -> None:
+    found = [(name, c) for name, t in TABLES.items() for c in t.cells if c.assumed]
+    counts = Counter(name for name, _ in found)
+    assert counts == {"dnc/table5": 12, "dnc/table6": 18, "dnc/table9": 14,
+                      "dnc/table20": 8, "dnc/table22": 12, "fnc/imagenet_linear": 8,
+                      "fnc/imagenet_semi_supervised": 2, "fnc/transfer_classification": 72}
+    assert all(re.fullmatch(r"\d+ assumed: \S.{8,}", c.assumed) for _, c in found)
+    assert all(str(c.fill["epochs"]) == c.assumed.split()[0] for _, c in found if c.fill)
+    # no row has both: what a paper states is never assumed
+    rows = [(t, r) for t in TABLES.values() for r in t.rows if r.assumed or t.assumed]
+    assert len(rows) == 35
+    assert all("epochs" not in {**(r.fill or {}), **r.cells} for _, r in rows)
+    assert TABLES["dnc/table9"].by_place[4, "top1_1"].why_not.endswith("this cell: epochs")
 
 
 def fills() -> Iterator[tuple[str, Any]]:
@@ -237,8 +268,16 @@ def test_peers_spread_names_methods() -> None:
 
 # What is refused, and how.
 
+# What is put before the fill of row 3; alone it is right.
+MOCLR = "  fill: {method: moclr"
+DIFFERENCE = ("  differences: {places365_top1: [imagenet_top1, "
+              "'dnc/table3:YFCC100M,DnC,R-50,3000:imagenet_top1']}\n")
+
+
 def edited(folder: Path, old: str, new: str) -> Path:
     text = (FOLDER / "dnc/table3.yaml").read_text()
+    if old == DIFFERENCE:
+        old, new = MOCLR, new + MOCLR
     assert old in text
     (folder / "dnc").mkdir(exist_ok=True)
     (folder / "dnc/table3.yaml").write_text(text.replace(old, new, 1))
@@ -261,6 +300,13 @@ def edited(folder: Path, old: str, new: str) -> Path:
     ("rows:", "rows: [", "no YAML"),
     ("3000, 67.8,", "3000, .nan,", "row 7: imagenet_top1 is 'nan', not a number"),
     ("{schedule: '3000'}", "3000", "row 7: fill: options: a mapping is expected"),
+    ("  fill: {method: moclr", "  assumed: {epochs: many, why: none}\n  fill: {method: moclr",
+     "row 3: assumed: state a number of epochs, and why"),
+    (DIFFERENCE, DIFFERENCE.replace("places365_top1:", "places:"), "column 'places'"),
+    (DIFFERENCE, DIFFERENCE.replace("DnC", "DNC"), "row 'YFCC100M,DNC"),
+    (DIFFERENCE, DIFFERENCE.replace("dnc/table3", "dnc/table99"), "table 'dnc/table99'"),
+    (DIFFERENCE, DIFFERENCE.replace("imagenet_top1, ", ""), "[minuend, subtrahend]"),
+    (DIFFERENCE, DIFFERENCE.replace("[imagenet", "[places365"), "is a difference itself"),
 ])
 def test_a_wrong_file_is_refused_in_one_line(tmp_path: Path, old: str, new: str,
                                              message: str) -> None:

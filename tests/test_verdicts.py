@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.papers import peers
+from harness.peers import peers
 from harness.verdicts import (
     ABOVE,
     BELOW,
