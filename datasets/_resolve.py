@@ -260,6 +260,11 @@ def known(source: Source, names: Sequence[str] | None,
     return Known(names, source.folder(), class_names or source.class_names, source.coarse_names())
 
 
+def left_out(spec: Mapping[str, Any]) -> list[str]:
+    """A line for what a setting (partial, on_corrupt=skip) leaves out of a source."""
+    return list(getattr(open_source(spec), "left_out", list)())
+
+
 def describe(name: str) -> dict[str, Any]:
     """What there is to know about a source: title, size, licence, citation, layout, options."""
     if name not in SOURCES:

@@ -200,8 +200,7 @@ def _unreadable(source: Source, split: Split, index: NDArray[np.int64]) -> list[
             decode(data, PROBE)
         except ValueError as error:
             bad.append(f"{name.decode()} ({error})")
-    return [f"source '{source.name}': {len(bad)} of {len(ids)} files of {split} are no readable "
-            f"images: {', '.join(bad)}; fetch them again: {source.fetch_hint}"] if bad else []
+    return [source.unreadable(bad, len(ids), len(bad))] if bad else []
 
 
 def _allocate(target: Path, shape: tuple[int, ...]) -> tuple[int, bool]:

@@ -97,22 +97,21 @@ def _images(resolved: Mapping[str, Any], split: Split,
     plain = not chosen.copy.any() and chosen.partner is None and (chosen.index < len(pool)).all()
     if isinstance(source, Files) and plain:
         own = pool.at(chosen.index)
-        return own.labels, lambda at: _whole(source.encoded(source.part_of(split), own.ids[at]),
-                                             source, split, chosen.index[at])
+        return own.labels, lambda at: _whole(source, source.part_of(split), own.ids[at])
     images = build(resolved, split, path)
     return images.labels, lambda at: [_png(pixels) for pixels in images.pixels[at]]
 
 
-def _whole(files: list[bytes], source: Files, split: Split,
-           index: NDArray[np.int64]) -> list[bytes]:
+def _whole(source: Files, part: str, ids: NDArray[np.int64]) -> list[bytes]:
     """The files; DatasetError names those that are no images."""
+    files = source.encoded(part, ids)
     with ThreadPoolExecutor() as threads:
         causes = list(threads.map(_cause, files))
     if any(causes):
-        names = source.names(split)
-        bad = [f"{names[i]} ({cause})" for i, cause in zip(index, causes, strict=True) if cause]
-        raise DatasetError([f"source '{source.name}': {len(bad)} of {len(files)} files are no "
-                            f"readable images: {', '.join(bad)}; fetch them again"])
+        names = source.listing(part).files[ids].tolist()
+        bad = [f"{name.decode()} ({cause})" for name, cause in zip(names, causes, strict=True)
+               if cause]
+        raise DatasetError([source.unreadable(bad, len(files), len(bad))])
     return files
 
 

@@ -63,8 +63,8 @@ def methods(options: Mapping[str, str]) -> Entries:
 
 
 def datasets(options: Mapping[str, str]) -> Entries:
-    """Every source of images, and of dense annotations, with what it needs on disk; of the source
-    that is named, whether it is here."""
+    """Every source of images, and of dense annotations, with what it needs on disk, by group and
+    name; of the source that is named, whether it is here."""
     import datasets as package
     from datasets import dense
 
@@ -72,7 +72,19 @@ def datasets(options: Mapping[str, str]) -> Entries:
     if (name := options["name"]) in sources:
         spec = {"source": name, "path": options["path"] or None}
         sources[name]["here"] = package.open_source(spec).problem() or "yes"
-    return {**sources, **{name: dense.describe(name) for name in dense.READERS}}
+    found = {**{name: {"group": _group(entry), **entry} for name, entry in sources.items()},
+             **{name: {"group": DATASETS[3], **dense.describe(name)} for name in dense.READERS}}
+    return dict(sorted(found.items(), key=lambda e: (DATASETS.index(e[1]["group"]), e[0])))
+
+
+DATASETS = ("nothing to fetch", "images of your own", "published",
+            "published, with boxes, masks or depth")
+
+
+def _group(entry: Mapping[str, Any]) -> str:
+    if entry["layout"].startswith("nothing to prepare"):
+        return DATASETS[0]
+    return DATASETS[1] if entry["licence"].endswith(" own") else DATASETS[2]
 
 
 def controls(options: Mapping[str, str]) -> Entries:
@@ -158,7 +170,10 @@ def _option(option: Any) -> str:
 
 def _print_all(entries: Entries) -> None:
     width = max(map(len, entries), default=0)
+    group = ""
     for name, entry in entries.items():
+        if entry.get("group", "") != group:
+            print(f"{'' if not group else chr(10)}{(group := entry['group'])}:")
         summary = entry.get("summary") or entry.get("title") or ""
         paper = f"  [{entry['paper']}]" if entry.get("paper") else ""
         needs = f"  needs {entry['needs']}" if entry.get("needs") else ""

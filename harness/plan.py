@@ -23,7 +23,7 @@ from .protocols import Protocol
 from .shares import shares
 from .stages import Stage, canonical, in_order
 from .store import Store
-from .study import Condition, Request, Row, Study, dataset
+from .study import Condition, Request, Row, Study, dataset, left_out
 
 HEAD_LAYERS = ("hidden", "output")  # what a features stage embeds beside the pooled layer's
 
@@ -154,6 +154,7 @@ class _Builder:
     def _dataset(self, spec: Mapping[str, Any], seed: int, what: str) -> dict[str, Any] | None:
         try:
             found = dataset(spec, seed, self._datasets)
+            self.cautions += left_out(spec)
             if spec.get("path"):
                 self.places[found["fingerprint"]] = str(spec["path"])
             place = (datasets.foreign(spec) or {}).get("path")

@@ -366,6 +366,12 @@ def _check_views(rows: Sequence[Row], overrides: Any, problems: list[str]) -> No
         problems.extend(f"{where}: {line}" for line in recipes.problems(spec.views or (), values))
 
 
+def left_out(spec: Mapping[str, Any]) -> list[str]:
+    """What options of the data leave out, for the plan to say."""
+    return datasets.left_out(spec) if spec.get("options") and spec["source"] in datasets.SOURCES \
+        else []
+
+
 def dataset(spec: Mapping[str, Any], seed: int, cache: dict[str, Any]) -> dict[str, Any]:
     """A data spec with its fingerprint, from `datasets.resolve`; equal specs are resolved once."""
     key = repr((sorted(spec.items(), key=str), seed))

@@ -21,6 +21,7 @@ from support import ROOT, door
 import datasets
 from datasets import packing, shard_writing
 from datasets.rows import Rows, settle, take
+from datasets.sources import files
 
 
 @pytest.fixture(scope="module")
@@ -258,12 +259,22 @@ def test_a_source_of_files_is_packed_and_sharded_and_damage_is_named(tmp_path: P
         assert np.abs(shards.pixels[:].astype(int) - plain.pixels[order]).mean() < 12
     source: Any = datasets.open_source(resolved, root)
     victims = [root / source.listing("train").files[n].decode() for n in (0, 1)]
+    whole = victims[1].read_bytes()
     for victim in victims:
         victim.write_bytes(victim.read_bytes()[:150])
     resolved = datasets.resolve(spec)
     for work in (lambda: packing.pack(resolved, tmp_path / "other", root),
-                 lambda: shard_writing.write(resolved, tmp_path / "third", root)):
+                 lambda: shard_writing.write(resolved, tmp_path / "third", root),
+                 lambda: datasets.build(resolved, "train", root).pixels[:]):
         with pytest.raises(datasets.DatasetError) as error:
             work()
         assert all(victim.name in str(error.value) for victim in victims)
         assert len(error.value.problems) == 1 and "fetch them again" in str(error.value)
+        assert "delete them and set data.options.partial=true" in str(error.value)
+    # the remedies: one is fetched again; without the other it goes on, and says so
+    victims[1].write_bytes(whole)
+    victims[0].unlink()
+    files._listing.cache_clear()  # as in the next process
+    assert len(datasets.build(datasets.resolve(spec), "train", root).pixels) == 1
+    said = next(line for line in datasets.left_out(spec) if "lacks 1 of 2 training" in line)
+    assert victims[0].name in said and said.endswith("partial=true goes on without")

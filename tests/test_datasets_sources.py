@@ -228,6 +228,9 @@ def test_unreadable_files_are_refused_by_name_or_skipped_on_request(
         built = datasets.build(skipping, "train", root)
     assert len(built) == skipping["images"] == 34
     assert "2 of 40 files are no readable images" in caplog.text
+    assert not datasets.left_out(folder_spec(root))
+    (said,) = datasets.left_out(folder_spec(root, on_corrupt="skip"))
+    assert "goes on without 2 files" in said and "train/dog/000.png (not an image)" in said
 
 
 def test_files_that_are_no_images_are_refused_before_anything_runs(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness import arguments, manifest
+from harness import list as listing
 from harness.config import choices, compose, examine, folder_name
 from harness.errors import Problems, UserError
 from harness.headline import headline
@@ -101,6 +102,19 @@ def test_a_headline_that_is_not_asked_gives_way_with_a_line() -> None:
     assert not resolve_study(compose(ONE)).notes
     with pytest.raises(Problems, match=r"grid.headline.evaluation: unknown evaluation 'knm'"):
         resolve_study(compose([*ONE, "grid.headline.evaluation=knm"]))
+
+
+def test_sources_are_listed_by_group_and_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert listing.main(["datasets"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    groups = [line for line in lines if line.endswith(":")]
+    assert groups == ["nothing to fetch:", "images of your own:", "published:",
+                      "published, with boxes, masks or depth:"]
+    own = [line.split()[0] for line in lines[lines.index(groups[1]) + 1:lines.index(groups[2]) - 1]]
+    published = [line.split()[0] for line in
+                 lines[lines.index(groups[2]) + 1:lines.index(groups[3]) - 1]]
+    assert own == ["folder", "npz", "parquet", "shards", "webdataset"]
+    assert len(published) > 25 and published == sorted(published)
 
 
 def test_which_evaluation_leads() -> None:

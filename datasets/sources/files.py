@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -91,11 +91,15 @@ class Files(HeldOut):
                 else:
                     out[place] = pixels
         if bad:
-            more = f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
-            raise DatasetError([f"source '{self.name}': {len(bad)} of {len(ids)} files in "
-                                f"{self.root} are no readable images: {', '.join(bad[:SHOWN])}"
-                                f"{more}; fetch them again: {self.fetch_hint}"])
+            raise DatasetError([self.unreadable(bad, len(ids))])
         return out
+
+    def unreadable(self, bad: Sequence[str], total: int, shown: int = SHOWN) -> str:
+        """One line for files that cannot be decoded: which and why, and the two remedies."""
+        more = f" and {len(bad) - shown} more" if len(bad) > shown else ""
+        return (f"source '{self.name}': {len(bad)} of {total} files in {self.root} are no readable "
+                f"images: {', '.join(bad[:shown])}{more}; to go on without them delete them and "
+                f"set data.options.partial=true, or fetch them again: {self.fetch_hint}")
 
     def names(self, split: Split) -> list[str]:
         """class/file of each image of the pool."""
@@ -133,22 +137,32 @@ class Files(HeldOut):
 
     def _misfit(self, part: str, found: Listing) -> Iterator[str]:
         """What is wrong with the listing of a part."""
+        if not (found.sizes > 0).any():
+            yield f"has no {SPOKEN[part]} images in {self.root}"
+        if not self.partial:
+            for line in self._absent(part, found):
+                yield (f"{line}: complete them, or set data.options.partial=true to use what is "
+                       "there")
+
+    def _absent(self, part: str, found: Listing) -> Iterator[str]:
+        """What of a published part is not there."""
         spoken, published = SPOKEN[part], self.official.get(part, ())
         absent = np.flatnonzero(found.sizes <= 0)
         there = len(found.files) - len(absent)
-        if there == 0:
-            yield f"has no {spoken} images in {self.root}"
-        if self.partial:
-            return
-        remedy = "complete them, or set data.options.partial=true to use what is there"
         if len(absent):
             names = ", ".join(raw.decode() for raw in found.files[absent[:SHOWN]].tolist())
             yield (f"lacks {len(absent)} of {len(found.files)} {spoken} images in {self.root} "
-                   f"(missing or empty: {names}): {remedy}")
-        if published and there not in published:
+                   f"(missing or empty: {names})")
+        if published and there not in published and len(found.files) not in published:
             wanted = " or ".join(f"{number:,}" for number in published)
             yield (f"has {there:,} of {wanted} {spoken} images in {self.root} (half-downloaded, or "
-                   f"another version): {remedy}")
+                   "another version)")
+
+    def left_out(self) -> list[str]:
+        """A line for every part that `partial` takes incomplete."""
+        return [f"source '{self.name}' {line}: partial=true goes on without"
+                for part in self.parts() if self.partial
+                for line in self._absent(part, _listing(self, part))]
 
 
 @functools.lru_cache(maxsize=8)

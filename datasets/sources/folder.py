@@ -136,6 +136,13 @@ class Folder(HeldOut):
                 for listing in map(self._listing, self.parts())
                 for number, cause in sorted(_decode(listing, self.image_size)[1].items())]
 
+    def left_out(self) -> list[str]:
+        """A line for the files that on_corrupt=skip leaves out."""
+        bad = self.skipped()
+        more = f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+        return [f"source 'folder': on_corrupt=skip goes on without {len(bad)} files in {self.root} "
+                f"that are no readable images: {', '.join(bad[:SHOWN])}{more}"] if bad else []
+
     def _listing(self, part: str) -> Listing:
         folder = _folder(self.root, part)
         assert folder is not None, part

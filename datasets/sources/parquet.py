@@ -114,7 +114,8 @@ class Parquet(HeldOut):
                 bad.append(f"row {ids[place]} ({error})")
         if bad:
             raise DatasetError([f"source 'parquet': {len(bad)} of {len(ids)} rows of {part} in "
-                                f"{self.root} are no readable images: {', '.join(bad[:SHOWN])}"])
+                                f"{self.root} are no readable images: {', '.join(bad[:SHOWN])}; "
+                                "fetch the file again, or write it without them"])
         return out
 
     def fingerprint(self, split: Split) -> str:
