@@ -1,5 +1,7 @@
 """A published curve beside ours: a table whose rows differ in a number, such as epochs or k.
 
+Of any other table, figures_dots draws the rows as they are.
+
 Published points are open and joined by dashes, ours are filled with intervals. On the paper's own
 scale they share an axis; a twin at another scale has one of its own, since neither its accuracies
 nor its costs can be compared with the published ones. Where the number is epochs and the paper
@@ -65,13 +67,20 @@ class Curves:
 
 
 def paper_curves(measured: Measured) -> Iterator[tuple[str, Figure]]:
-    """Name and figure of every table of the study that has a curve and a number of ours in it."""
+    """Name and figure of every table of the study that has a number of ours: curves of the columns
+    that follow a number, dots (figures_dots) of the others."""
+    from harness.figures_dots import paper_dots
+
     results = paper_results(measured)
     for paper in results:
+        others = []
         for column in (c.name for c in paper.table.columns if c.kind == "value"):
             found = curves(measured, paper, column, results)
             if found:
                 yield found.name, draw(measured, found)
+            else:
+                others.append(column)
+        yield from paper_dots(measured, paper, others)
 
 
 def number_of(text: Any) -> float | None:
@@ -188,7 +197,7 @@ def draw(measured: Measured, found: Curves) -> Figure:
         if not i:
             axes.set_ylabel(f"{found.column.replace('_', ' ')} ({_unit(found)})")
     _key(figure, found, marks, f.MARGIN + panels * (width + TICKS) + 0.14)
-    _title(figure, found)
+    put_title(figure, found.paper.table)
     f.put_caption(figure, caption)
     return figure
 
@@ -286,8 +295,9 @@ def _key(figure: Figure, found: Curves, marks: dict[str, Mark], left: float) -> 
     line("ours", MUTED, "o", True, MUTED, False)
 
 
-def _title(figure: Figure, found: Curves) -> None:
-    table, height = found.paper.table, figure.get_size_inches()[1]
+def put_title(figure: Figure, table: PaperTable) -> None:
+    """Paper and number of the table, and below it what it is about."""
+    height = figure.get_size_inches()[1]
     paper = PAPERS.get(table.id.split("/")[0], table.id.split("/")[0])
     number = table.number.split(",")[0]
     figure.text(f.MARGIN / f.WIDTH, 1 - 0.10 / height, f"{paper}, {number}", fontsize=9,
