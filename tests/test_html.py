@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import re
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ import synthetic
 from PIL import Image
 
 from harness import figures
+from harness.html import made as made_module
 from harness.html import markup, page
-from harness.html.made import made
+from harness.html.made import made, packed
 from harness.measured import Measured, read
 from harness.tables import build_tables
 
@@ -201,11 +203,18 @@ def tab(document: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[bro
         yield tab
 
 
+def wait_for_details(tab: browser.Page) -> None:
+    """Until how the runs were made has been unpacked."""
+    tab.run("""(async () => { for (let i = 0; i < 500; i++) {
+        if (document.querySelector("#runs details, #runs-body p.hint")) return;
+        await new Promise((done) => setTimeout(done, 20)); } })()""")
+
+
 def test_chromium_shows_runs_by_keyboard_and_reports_no_error(tab: browser.Page) -> None:
     tab.run("document.querySelector('button.cell').focus()")
     tab.press("Enter")
     assert tab.run("document.getElementById('runs').open")
-    shown = tab.run("document.getElementById('runs').innerText")
+    wait_for_details(tab)
     tab.run("document.querySelectorAll('#runs details').forEach((d) => { d.open = true; })")
     shown = tab.run("document.getElementById('runs').innerText")
     assert '"lr": 0.3' in shown and "store/logs/" in shown and "torch 2.15.0" in shown
@@ -261,6 +270,7 @@ def test_axe_finds_nothing(tab: browser.Page, scheme: str) -> None:
     for opened in (False, True):
         if opened:
             tab.run("document.querySelector('button.cell').click()")
+            wait_for_details(tab)
             tab.run("document.querySelectorAll('#runs details').forEach((d) => { d.open = true; })")
         found = tab.run("""axe.run().then((r) => ({passes: r.passes.length, bad: r.violations.map(
             (v) => [v.id, v.nodes.length, v.nodes[0].html.slice(0, 120),
@@ -278,3 +288,27 @@ def test_figures_claims_cards_and_runs_are_on_the_page(study: Measured, document
     assert len(tree.all("img")) == 2 and all(a["alt"] for a in tree.all("img"))
     assert len(document) < 3_000_000
     assert made(study)["params"][0]["training"]["lr"] == 0.3
+
+
+def test_how_thousands_of_stages_were_made_fits_the_page(tmp_path: Path) -> None:
+    plan = synthetic.study(seeds=range(100), evaluations=("linear", "knn"))
+    found = read(synthetic.write(tmp_path, plan, synthetic.records(plan)))
+    assert found.folder
+    beside(found.folder, found)
+    stages = made(found)["stages"]
+    text, elsewhere = packed(found)
+    assert len(stages) > 4_000 and not elsewhere
+    assert len(text) < 100 * len(stages)  # 60 to 80 bytes each
+    plain = json.loads(gzip.decompress(base64.b64decode(text)))
+    key = found.keys[-1]
+    row = plain["stages"][plain["keys"].index(key)]
+    assert row[0] == "evaluate" and plain["keys"][row[3]["features"]] == stages[key][3]["features"]
+
+
+def test_where_the_runs_are_is_said_when_they_are_not_on_the_page(
+        study: Measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(made_module, "MOST_STAGES", 3)
+    text, elsewhere = packed(study)
+    assert not text and "runs.json beside it" in elsewhere
+    assert "harness.status grid=curation_gap scale=laptop cell=METHOD,CONDITION,SEED" in elsewhere
+    assert "runs.json was not beside" in packed(measured(tmp_path))[1]

@@ -58,23 +58,34 @@
     return list;
   };
 
+  // How the stages were made is packed, and unpacked when it is first asked for.
+  const unpack = async () => {
+    const bytes = Uint8Array.from(atob(data.made), (letter) => letter.charCodeAt(0));
+    const plain = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const found = JSON.parse(await new Response(plain).text());
+    found.places = new Map(found.keys.map((key, place) => [key, place]));
+    return found;
+  };
+  let unpacked;
+  const made = () => (unpacked ??= unpack());
+
   // The stages behind a run, what it was made from first; each with the parameters it ran with.
-  const lineage = (run) => {
-    const stages = data.made.stages || {};
-    const keys = [], visit = (key) => {
-      if (!stages[key] || keys.includes(key)) return;
-      Object.values(stages[key][3]).forEach(visit);
-      keys.push(key);
+  const lineage = (found, run) => {
+    const places = [], visit = (place) => {
+      if (place === undefined || places.includes(place)) return;
+      Object.values(found.stages[place][3]).forEach(visit);
+      places.push(place);
     };
     ["Pretraining key", "Evaluation key"].forEach((name) =>
-      visit(field(run, data.fields.indexOf(name))));
-    return keys;
+      visit(found.places.get(field(run, data.fields.indexOf(name)))));
+    return places;
   };
 
-  const stageOf = (key) => {
-    const [kind, seed, params, , versions, command, created] = data.made.stages[key];
-    const config = JSON.stringify({ seed, ...data.made.params[params] }, null, 1);
-    const named = Object.entries(data.made.versions[versions] || {})
+  const stageOf = (found, place) => {
+    const key = found.keys[place];
+    const [kind, seed, params, , versions, command, created] = found.stages[place];
+    const config = JSON.stringify({ seed, ...found.params[params] }, null, 1);
+    const named = Object.entries(found.versions[versions] || {})
       .map(([name, version]) => `${name} ${version}`).join(", ");
     const block = make("pre", config, { tabindex: "0", role: "region",
       "aria-label": `Configuration of ${kind} ${key.slice(0, 12)}` });
@@ -82,19 +93,30 @@
       make("summary", `${kind} ${key.slice(0, 12)}`), block,
       facts([["Key", key], ["Log", `store/logs/${key}.log`],
         ["Artifact", `store/${kind}/${key.slice(0, 2)}/${key}`], ["Made", created],
-        ["Versions", named || "not recorded"], ["Made by", data.made.commands[command] || "--"]]));
+        ["Versions", named || "not recorded"], ["Made by", found.commands[command] || "--"]]));
   };
 
-  const madeFrom = (entries) => {
-    const found = entries.map(([run]) => [run, lineage(run)]).filter(([, keys]) => keys.length);
-    if (!found.length) return [];
-    return [make("h3", "How each was made"), ...found.map(([run, keys]) => {
+  const madeFrom = (found, entries) => {
+    const known = entries.map(([run]) => [run, lineage(found, run)])
+      .filter(([, places]) => places.length);
+    if (!known.length) return [];
+    return [make("h3", "How each was made"), ...known.map(([run, places]) => {
       const name = ["Method", "Condition"].map((f) => field(run, data.fields.indexOf(f)));
       const seed = field(run, data.fields.indexOf("Seed"));
       return add(make("details", undefined, { class: "made" }),
-        make("summary", `${name.join(", ")}, seed ${seed}: ${keys.length} stages`),
-        ...keys.map(stageOf));
+        make("summary", `${name.join(", ")}, seed ${seed}: ${places.length} stages`),
+        ...places.map((place) => stageOf(found, place)));
     })];
+  };
+
+  const showMade = async (place, entries) => {
+    if (!data.made) return place.append(make("p", data.elsewhere, { class: "hint" }));
+    try {
+      place.append(...madeFrom(await made(), entries));
+    } catch (error) {
+      place.append(make("p", `How each was made cannot be shown (${error.message}); it is in ` +
+        "runs.json beside this page.", { class: "hint" }));
+    }
   };
 
   const open = (button) => {
@@ -103,6 +125,7 @@
       return [Number(run), value];
     });
     const [shared, differing] = split(entries.map(([run]) => run));
+    const place = make("div");
     document.getElementById("runs-title").textContent = button.dataset.title;
     body.replaceChildren(
       make("p", button.dataset.estimate, { class: "big" }),
@@ -110,8 +133,9 @@
       make("h3", "The same for all of them"),
       facts([...shared.map((c) => [data.fields[c], field(entries[0][0], c)]),
         ["Command", data.command]]),
-      ...madeFrom(entries),
+      place,
     );
+    showMade(place, entries);
     dialog.showModal();
     dialog.scrollTop = 0;
   };

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.html.made import made
+from harness.html.made import packed
 from harness.html.markup import (
     command,
     download,
@@ -90,9 +90,10 @@ class Content:
         strings: dict[str, int] = {}
         columns = [[strings.setdefault(_plain(value), len(strings)) for value in frame[name]]
                    for name in RUN_FIELDS]
+        made, elsewhere = packed(self.measured)
         return embed({"fields": list(RUN_FIELDS.values()), "strings": list(strings),
                       "columns": columns, "command": self.measured.study.command,
-                      "made": made(self.measured)})
+                      "made": made, "elsewhere": elsewhere})
 
 
 def _plain(value: Any) -> str:
