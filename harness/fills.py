@@ -22,7 +22,7 @@ from .errors import UserError
 from .evaluation import evaluations
 from .papers import Cell, PaperTable
 from .stages import canonical, digest
-from .study import Condition, Row
+from .study import Condition, Row, dataset
 
 PAPER = "paper"
 # Options that are sizes: cut to a scale's images unless they are what the table is about.
@@ -66,6 +66,7 @@ class Scale:
     conditions: dict[str, Condition] = field(default_factory=dict)
     protocols: dict[str, Any] = field(default_factory=dict)
     targets: dict[str, Any] = field(default_factory=dict)
+    resolved: dict[str, Any] = field(default_factory=dict)
 
     def fillings(self, table: PaperTable) -> list[Filling]:
         """Every published cell of a table, row by row."""
@@ -213,7 +214,24 @@ class Twin(Scale):
         if role not in roles:
             raise UserError(f"no counterpart at this scale: it has no role '{role}' "
                             f"({', '.join(roles)})")
+        self._check_classes(role)
         return role
+
+    def _check_classes(self, role: str) -> None:
+        """A role of a few classes needs images enough in them; UserError where there are not."""
+        data, scale = self.config["data"], self.config["scale"]
+        given = merged(scale["roles"][role], (data.get("roles") or {}).get(role))
+        size = data.get("size")
+        if "diversity" not in (given.get("controls") or {}):
+            return
+        spec = {"source": data["source"], "path": data.get("path"),
+                "image_size": scale["image_size"], "options": data.get("options") or {},
+                "size": size.get(scale["name"]) if isinstance(size, Mapping) else size,
+                "controls": given["controls"]}
+        try:
+            dataset(spec, 0, self.resolved)
+        except UserError as error:
+            raise UserError(f"no counterpart at this scale: role '{role}': {error}") from None
 
     def settings(self, table: PaperTable, fill: Fill, row: Row) -> Row:
         """The scale's settings with the options that the table is about."""
@@ -226,7 +244,7 @@ class Twin(Scale):
     def evaluation(self, table: PaperTable, fill: Fill) -> str:
         """The scale's labelled images for the main data set; another target must be at hand."""
         name, target = self.protocol(self._scored(fill)), str(fill["target"])
-        if target in ("imagenet", fill["pretrain"]["dataset"]):
+        if target in ("imagenet", fill["pretrain"]["dataset"], *self.config["scale"]["roles"]):
             return name
         given = merged((self.config.get("targets") or {}).get(target))
         size = int(self.config["scale"]["image_size"])
@@ -240,13 +258,22 @@ class Twin(Scale):
         """The scale, its images and its schedule."""
         scale, data = self.config["scale"], self.config["data"]
         return [f"scale: {scale['name']}, {scale['backbone']['name']} at {scale['image_size']} px",
-                f"data: {data['source']} for {fill['pretrain']['dataset']}",
+                f"data: {data['source']}{self._few(fill)} for {fill['pretrain']['dataset']}",
                 f"schedule: {self._epochs(table, fill):g} epochs for {fill['epochs']:g}, batch "
                 f"{scale['training']['batch_size']}",
-                *([f"protocol: scored on {data['source']} for {fill['target']}"]
+                *([f"protocol: scored on {self._whole(fill)}{data['source']} for {fill['target']}"]
                   if fill["target"] != data["source"] else []),
                 *([f"protocol: {self.protocol(self._scored(fill))} for {self.protocol(fill)}"]
                   if self._scored(fill) != fill else [])]
+
+    def _few(self, fill: Fill) -> str:
+        role = self.config["scale"]["roles"][fill["pretrain"]["role"]]
+        few = (role.get("controls") or {}).get("diversity")
+        return f", {few['classes']} of its classes," if few else ""
+
+    def _whole(self, fill: Fill) -> str:
+        """A role of a few classes is not scored alone: the test images are of all of them."""
+        return "all classes of " if fill["target"] in self.config["scale"]["roles"] else ""
 
     def note(self, table: PaperTable) -> str:
         """The ratio of epochs, and what is the scale's own."""

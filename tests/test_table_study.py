@@ -231,9 +231,28 @@ def test_sizes_are_the_scales_unless_the_table_is_about_them(nowhere: Path) -> N
     assert {2, 4, 8} <= tops
 
 
-def test_no_canine_at_a_small_scale(nowhere: Path) -> None:
-    with pytest.raises(UserError, match="nothing of table 'dnc/table7' can be.*no role 'canine'"):
-        planned("dnc/table7", "smoke", nowhere)
+@pytest.mark.parametrize("scale", ["smoke", "laptop", "gpu"])
+def test_the_dogs_are_a_few_classes_at_a_small_scale(scale: str, nowhere: Path) -> None:
+    plan = planned("dnc/table7", scale, nowhere, "grid.seeds=[0]")
+    cells = cells_of(plan, "dnc/table7")
+    few, whole = cells["BYOL,canine,200", "top1"], cells["BYOL,full,200", "top1"]
+    assert (few["condition"], whole["condition"]) == ("canine", "curated")
+    data, other = (next(s for s in stages_of(plan, c) if s.kind == "pretrain").params["data"]
+                   for c in (few, whole))
+    assert data["controls"]["diversity"] == {"classes": 3, "order": "label"}
+    assert data["images"] == other["images"] and other["controls"] == {}
+    assert "data: photos, 3 of its classes, for canine" in few["differs"]
+    assert "protocol: scored on all classes of photos for canine" in whole["differs"]
+    assert "derived" in cells["BYOL,canine,200", "delta_vs_full_1000"]
+
+
+def test_data_with_too_few_images_in_a_few_classes_say_so(nowhere: Path) -> None:
+    plan = planned("dnc/table7", "smoke", nowhere, "grid.seeds=[0]", "data.size=8000")
+    cells = cells_of(plan, "dnc/table7")
+    assert "role 'canine': " in cells["BYOL,canine,200", "top1"]["reason"]
+    assert "made of 2 cells, of which 1 cannot" in cells[
+        "BYOL,canine,200", "delta_vs_full_1000"]["reason"]
+    assert "reason" not in cells["BYOL,full,200", "top1"]
 
 
 # -- price ---------------------------------------------------------------------------------------
