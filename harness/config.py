@@ -92,11 +92,16 @@ def _is_wrong(key: str, value: str) -> bool:
 
 def _anything(group: str) -> dict[str, Any]:
     """What any choice of a group has: a key that is in none of them is wrong with each."""
+    return merged(*map(_plain, choices(group).values()))
+
+
+def _plain(path: Path) -> dict[str, Any]:
+    """One file of a group, its references unresolved."""
     from omegaconf import OmegaConf
 
-    found = [OmegaConf.to_container(OmegaConf.load(path)) for path in choices(group).values()]
-    return merged(*({str(key): value for key, value in layer.items()}
-                    for layer in found if isinstance(layer, Mapping)))
+    found = OmegaConf.to_container(OmegaConf.load(path))
+    assert isinstance(found, dict), path
+    return {str(key): value for key, value in found.items()}
 
 
 def _changed(arguments: Sequence[str]) -> list[str]:
@@ -161,7 +166,10 @@ def _key_problems(strange: Collection[str], valid: Collection[str]) -> Iterator[
         wrong[".".join(parts[:depth])] = ".".join(parts[:depth - 1])
     for key, parent in wrong.items():
         beside = [path for path in valid if path.rpartition(".")[0] == parent]
-        yield str(unknown("option", key, beside or [parent]))
+        others = [f"{group}={name}" for group in GROUPS if key.startswith(f"{group}.")
+                  for name, path in choices(group).items() if key in _paths({group: _plain(path)})]
+        yield (f"unknown option '{key}': it belongs to {', '.join(others)}" if others
+               else str(unknown("option", key, beside or [parent])))
 
 
 def _paths(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

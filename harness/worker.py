@@ -256,7 +256,9 @@ def main() -> None:
     """Serve until standard input closes."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    settings = json.loads(sys.stdin.readline())
+    if not (line := sys.stdin.readline()):  # whoever started us was stopped before it could say
+        return
+    settings = json.loads(line)
     worker = Worker(settings, out)
     tasks = _Tasks(worker)
     ranks = settings.get("ranks")

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +66,14 @@ class Cluster:
         """End every job, whoever's."""
         user = self.ask("id", "-un").strip()
         subprocess.run(["scancel", "-Q", "-u", user], env=self.environment, check=False)
+
+
+def until_idle(cluster: Cluster, seconds: float = 120) -> None:
+    """Wait for the last job to end."""
+    deadline = time.monotonic() + seconds
+    while cluster.jobs():
+        assert time.monotonic() < deadline, cluster.ask("squeue")
+        time.sleep(0.5)
 
 
 @contextmanager

@@ -38,6 +38,11 @@ def test_what_depends_on_the_wrong_group_is_not_spoken_of() -> None:
     assert "Did you mean 'launcher.partition'?" in problems[1]
 
 
+def test_an_option_of_another_choice_is_said_to_be_one() -> None:
+    _, problems = examine(["grid=curation_gap", "launcher=local", "launcher.partition=gpu"])
+    assert problems == ["unknown option 'launcher.partition': it belongs to launcher=slurm"]
+
+
 def test_keys_values_and_the_launcher_are_judged_together() -> None:
     with pytest.raises(Problems) as error:
         _requested([*ONE, "scale.trainig.lr=1", "grid.evaluations=[knm]", "launcher.workers=no",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -159,3 +161,32 @@ def test_a_stage_that_ends_while_its_pool_stops_is_reported(
     assert said == ["ready", "started", "progress", "done"] or \
         said == ["started", "ready", "progress", "done"]
     assert outcome.ran == 1 and outcome.interrupted
+
+
+def test_a_signal_waits_until_what_was_read_is_said(
+        monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The handler of a batch system's signal ends the process: not between a stage's end, which is
+    read once, and the line that tells of it."""
+    stage = pretrain("one")
+    said: list[str] = []
+    monkeypatch.setattr(processes, "start", lambda *_: subprocess.Popen(
+        [sys.executable, "-c", LATE.replace("sys.stdin.read()", "")], stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE))
+
+    def report(event: dict[str, Any]) -> None:
+        if event["event"] == "done":
+            os.kill(os.getpid(), signal.SIGUSR2)
+            said.append("done")
+
+    def wanted_back(*_: Any) -> None:
+        said.append("wanted back")
+        raise SystemExit
+
+    before = signal.signal(signal.SIGUSR2, wanted_back)
+    try:
+        pool = Pool([stage], Store.open(tmp_path / "store"), {}, 1, tmp_path / "logs", report)
+        with pytest.raises(SystemExit):
+            pool.run()
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert said == ["done", "wanted back"]

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from slurm_cluster import TINY, Cluster
+from slurm_cluster import TINY, Cluster, until_idle
 from support import contents, door, sweep
 
 from harness.launch.ledger import Submission, submissions
@@ -29,14 +29,6 @@ def inline(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def latest(results: Path) -> Submission:
     return next(submissions(Store(results / "store")))
-
-
-def until_idle(cluster: Cluster, seconds: float = 120) -> None:
-    """Wait for the last job to end."""
-    deadline = time.monotonic() + seconds
-    while cluster.jobs():
-        assert time.monotonic() < deadline, cluster.ask("squeue")
-        time.sleep(0.5)
 
 
 def spans(submission: Submission) -> dict[str, tuple[str, str]]:

@@ -178,11 +178,13 @@ class Pool:
 
     def _listen(self) -> None:
         for key, _ in self.selector.select(timeout=0.5):
-            data = os.read(key.fd, 1 << 16)
+            # or a handler that ends this process comes between what was read and saying it
+            with processes.unsignalled():
+                data = os.read(key.fd, 1 << 16)
+                for event in key.data.events(data):
+                    self._handle(key.data, event)
             if not data:
                 self._died(key.data)
-            for event in key.data.events(data):
-                self._handle(key.data, event)
 
     def _handle(self, worker: _Process, event: dict[str, Any]) -> None:
         stage, kind = worker.stage, event["event"]

@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,16 @@ def ended_how(code: int) -> str:
     return f"was killed by {signal.Signals(-code).name}{memory}"
 
 
+@contextmanager
+def unsignalled() -> Iterator[None]:
+    """No handler of what a batch system sends runs within the block: it waits for its end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def start(settings: Mapping[str, Any], log: Path | int,
           gpus: str | None = None) -> subprocess.Popen[bytes]:
     """Start a worker and tell it its settings; what is printed goes to the end of `log`, or a
@@ -40,16 +51,12 @@ def start(settings: Mapping[str, Any], log: Path | int,
     environment = {**os.environ, **MALLOC, "OMP_NUM_THREADS": str(settings["threads"])}
     if gpus is not None:
         environment["CUDA_VISIBLE_DEVICES"] = gpus
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
-    try:
-        with open(log, "a", closefd=not isinstance(log, int)) as file:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "harness.worker"], stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, stderr=file, env=environment,
-                # its own session: Ctrl-C reaches the sweep alone, which then asks it to stop
-                start_new_session=True)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with unsignalled(), open(log, "a", closefd=not isinstance(log, int)) as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "harness.worker"], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=file, env=environment,
+            # its own session: Ctrl-C reaches the sweep alone, which then asks it to stop
+            start_new_session=True)
     tell(process, settings)
     return process
 
