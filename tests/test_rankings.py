@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from harness.errors import UserError
 from harness.figures_ranks import draw_ranks, ranks
 from harness.measured import Measured, read
 from harness.rankings import (
+    COVERAGE,
     as_csv,
     average_ranks,
     bootstrap,
@@ -28,6 +31,7 @@ from harness.rankings import (
     ranking,
     sentence,
 )
+from harness.tables import build_tables
 
 COMPARED = ("moclr", "dnc", "simclr", "byol", "fnc", "cld")
 
@@ -97,6 +101,18 @@ def test_the_bootstrap_of_few_seeds_covers_less_than_it_says(n: int, low: float,
     ends = np.array([bootstrap(x, iqm, repeats=300, random=i) for i, x in enumerate(values)])
     covered = float(np.mean((ends[:, 0] <= 0.65) & (0.65 <= ends[:, 1])))
     assert low < covered < high, covered
+
+
+def test_whoever_reads_an_interquartile_mean_reads_how_little_its_interval_covers(
+        tmp_path: Path) -> None:
+    study = measured(tmp_path, COMPARED)
+    found = ranking(study)
+    rows = list(csv.DictReader(io.StringIO(as_csv(found))))
+    assert len(rows) == len(COMPARED) and all(row["iqm"] for row in rows)
+    assert {row["interval_note"] for row in rows} == {COVERAGE}
+    assert "covers less than its level at small n" in markdown(found) and "85 % at n=3" in COVERAGE
+    cells = [cell for table in build_tables(study) for cell in table.cells.values()]
+    assert len(cells) > 20 and {cell.estimate.kind for cell in cells} <= {"t", "paired t"}
 
 
 # -- records --------------------------------------------------------------------------------------

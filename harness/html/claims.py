@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 
 from harness.claim_sheet import effect_text, legend, published_text
 from harness.claim_tests import CONTRADICTED, NOT_RUN, VERDICTS, Entry, claims_sheet
+from harness.figures_papers import PAPERS
 from harness.html.markup import command, join, table, tag, text
 from harness.html.sections import Content, Section
 from harness.statistics import MISSING, number, p_text
@@ -24,7 +26,8 @@ def claims(content: Content) -> Section | None:
     for paper in dict.fromkeys(entry.claim.paper for entry in own):
         rows = [_row(entry) for entry in own if entry.claim.paper == paper]
         head = map(text, ("Claim", "Verdict", "Effect", "d", "p (Holm)", "Published", "Why"))
-        parts += [tag("h3", text(paper)), table(head, rows, f"Claims of {paper}")]
+        name = PAPERS.get(paper, paper)
+        parts += [tag("h3", text(name)), table(head, rows, f"Claims of {name}", quiet=True)]
         notes = [tag("li", tag("strong", text(entry.claim.id)) + text(f": {note}"))
                  for entry in own if entry.claim.paper == paper for note in entry.notes]
         if notes:
@@ -43,10 +46,16 @@ def _row(entry: Entry) -> list[str]:
         "span", text(f"({entry.claim.source})"), cls="source")
     several = len(entry.links) > 1
     effects = join(tag("div", text((f"{link.name}: " if several else "")
-                                   + effect_text(entry, link))) for link in entry.links)
+                                   + _minus(effect_text(entry, link)))) for link in entry.links)
     sizes = join(tag("div", text(MISSING if math.isnan(link.effect)
-                                 else number(link.effect, 2, True))) for link in entry.links)
+                                 else _minus(number(link.effect, 2, True))))
+                 for link in entry.links)
     p = entry.p_against if entry.verdict == CONTRADICTED else entry.p
     style = {NOT_RUN: "not-run"}.get(entry.verdict, entry.verdict)
     return [said, tag("span", text(entry.verdict), cls=f"verdict {style}"), effects, sizes,
-            text(p_text(p)), text(published_text(entry)), text(entry.why)]
+            text(p_text(p)), text(_minus(published_text(entry))), text(entry.why)]
+
+
+def _minus(written: str) -> str:
+    """Numbers with the sign of the other tables of the page."""
+    return re.sub(r"(?<!\S)-(?=\d)", "\u2212", written)

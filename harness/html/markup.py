@@ -44,15 +44,18 @@ def command(line: str) -> str:
     return tag("span", tag("code", text(line)) + button, cls="command")
 
 
-def table(head: Iterable[str], rows: Iterable[Iterable[str]], caption: str) -> str:
-    """A plain table of markup cells; the first of each row is its header, `caption` is text."""
+def table(head: Iterable[str], rows: Iterable[Iterable[str]], caption: str,
+          quiet: bool = False) -> str:
+    """A plain table of markup cells; the first of each row is its header, `caption` is text, and
+    `quiet` if it is for those who do not see the heading above it."""
     headers = join(tag("th", h, scope="col") for h in head)
     lines = []
     for row in rows:
         first, *others = row
         cells = tag("th", first, scope="row") + join(tag("td", c) for c in others)
         lines.append(tag("tr", cells))
-    inner = (tag("caption", text(caption)) + tag("thead", tag("tr", headers))
+    inner = (tag("caption", text(caption), cls="quiet" if quiet else "")
+             + tag("thead", tag("tr", headers))
              + tag("tbody", join(lines)))
     return scroll(tag("table", inner), caption)
 
