@@ -33,7 +33,7 @@ class IndexList(NamedTuple):
 
 
 def find(file: str, folder: Path | None) -> Path:
-    """The list `file`, relative to the data's folder or to one of $CURATION_GAP_LISTS.
+    """The list `file`, or `file`.xz, relative to the data's folder or one of $CURATION_GAP_LISTS.
 
     Relative, so that no machine's path enters a key. Raises FileNotFoundError.
     """
@@ -42,9 +42,9 @@ def find(file: str, folder: Path | None) -> Path:
                          f"${PLACES}: absolute paths would make keys differ between machines")
     extra = [Path(part) for part in os.environ.get(PLACES, "").split(os.pathsep) if part]
     places = ([folder] if folder else []) + extra
-    for place in places:
-        if (place / file).is_file():
-            return place / file
+    for path in (place / name for place in places for name in (file, f"{file}.xz")):
+        if path.is_file():
+            return path
     where = ", ".join(map(str, places)) or "no folder (set data.path)"
     raise FileNotFoundError(f"index list {file} is not in {where}: put it there, or name its "
                             f"folder in ${PLACES}")

@@ -6,11 +6,13 @@
 
 By seed and class-balanced (`share` or `shots`), or a published list (`file`): SimCLR's 1 % and 10 %
 of ImageNet name files, SDCLR's few-shot sets number the images of CIFAR. A source image counts
-once, however many copies of it there are.
+once, however many copies of it there are. A list is of all images that were published for training;
+`listed` also finds those of it that are held out for validation.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,15 +26,21 @@ from datasets._resolve import open_source
 from datasets.controls.base import ranks
 from datasets.messages import DatasetError, TooFewImages
 from datasets.sources.base import digest
+from datasets.sources.files import Files
+from datasets.sources.heldout import HeldOut
+from datasets.types import Pool
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from datasets.types import Pool
+    from datasets.sources import Source
 
 REVISION = 1  # of how images are drawn
 STREAM = 0x5E31  # of random numbers, apart from those of the controls
 MISSING = ("error", "skip")
+# Source -> share -> the list of images that papers mean by it (google-research/simclr,
+# imagenet_subsets/).
+PUBLISHED = {"imagenet": {0.01: "1percent.txt", 0.1: "10percent.txt"}}
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +81,53 @@ def labelled(resolved: Mapping[str, Any], path: str | Path | None = None, *,
         raise DatasetError([f"{shots} shots of source '{source.name}': {line}"]) from None
     except (ValueError, FileNotFoundError) as error:
         raise DatasetError([f"labelled subset of source '{source.name}': {error}"]) from None
+
+
+def published(spec: Mapping[str, Any], share: float) -> str:
+    """The list that papers mean by a share of a data set, "" where there is none.
+
+    spec: of a data set, resolved or not; a part of one (size, controls) has none.
+    """
+    if spec.get("size") is not None or spec.get("controls"):
+        return ""
+    return PUBLISHED.get(str(spec.get("source")), {}).get(share, "")
+
+
+def place(source: Source) -> Path | None:
+    """The folder of a source in which its lists may lie: its own, or where it is by default."""
+    return source.folder() or (source.root if isinstance(source, Files) else None)
+
+
+def listed(resolved: Mapping[str, Any], path: str | Path | None = None, *, file: str,
+           key: str = "") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The images of a published list: positions in the training set and in the validation split.
+
+    Both ascending, int64. What is held out for validation is of the published training part, so a
+    list of that part may name it. Decodes no image. Raises DatasetError for a list that cannot be
+    read or that names images which are in neither.
+    """
+    source = open_source({name: resolved[name] for name in ("source", "image_size", "options")},
+                         path)
+    pool = source.pool("train")
+    chosen = select(resolved, "train", path).index
+    chosen = chosen[chosen < len(pool)]
+    pool, names = pool.at(chosen), source.names("train")
+    names = None if names is None else [names[position] for position in chosen]
+    if isinstance(source, HeldOut) and source.part_of("validation") == "train":
+        held = source.pool("validation")
+        pool = Pool(*(np.concatenate([getattr(part, field.name) for part in (pool, held)])
+                      for field in dataclasses.fields(Pool)))
+        names = None if names is None else names + (source.names("validation") or [])
+    try:
+        found = subset(pool, file=file, key=key, folder=place(source), names=names, missing="skip")
+    except (ValueError, FileNotFoundError) as error:
+        raise DatasetError([f"labelled subset of source '{source.name}': {error}"]) from None
+    if found.missing:
+        raise DatasetError([
+            f"list {file} names {found.missing} images of {found.missing + len(found)} that source "
+            f"'{source.name}' lacks: complete it, or draw by seed (semi: draw=seed)"])
+    own = found.positions < len(chosen)
+    return found.positions[own], found.positions[~own] - len(chosen)
 
 
 def subset(pool: Pool, *, share: float | None = None, shots: int | None = None, file: str = "",

@@ -134,6 +134,7 @@ class _Builder:
         scored = {name: self._dataset(asked.data, 0, f"target '{asked.target}'" if asked.target
                                       else "evaluation images")
                   for name, asked in self.study.evaluations.items()}
+        self.cautions += [a.caution for a in self.study.evaluations.values() if a.caution]
         total = self._total()
         if self.problems:  # the source itself: asking every condition would repeat it
             return

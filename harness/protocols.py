@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from datasets import SOURCES, lists, open_source
+from datasets import SOURCES, lists, open_source, semi
 from datasets.dense import READERS
 from methods.options import resolve
 
@@ -30,7 +30,8 @@ class Protocol:
     """One evaluation of a study: what is measured, how, on which layer and on which images.
 
     data: the specification of the labelled images; metric: the data set's own; facts: what the key
-    has to cover beside the options (the content of a list of images).
+    has to cover beside the options (the content of a list of images); caution: what runs, or is
+    priced, but may not be what is meant.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Protocol:
     label: str = ""
     metric: str = "top1"
     facts: Mapping[str, Any] = field(default_factory=dict)
+    caution: str = ""
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -77,9 +79,12 @@ def protocol(config: Mapping[str, Any], name: str, labelled: Mapping[str, Any],
         problems.append(f"evaluation '{name}': images of '{data['source']}' have several classes, "
                         f"which {known_one.name} cannot score: use {able}")
     _check_dense(name, known_one, str(data.get("source")), problems)
-    return Protocol(name, known_one, variant["options"], variant["layer"], data, target,
-                    variant["label"] + (f" on {label}" if label else ""),
-                    metric, _list(variant["options"], data, name, problems))
+    options = _published(variant["options"], data)
+    named = ", published list" if options != variant["options"] else ""
+    facts, caution = _list(config, options, data, name, bool(named), problems)
+    return Protocol(name, known_one, options, variant["layer"], data, target,
+                    variant["label"] + (f" on {label}" if label else "") + named,
+                    metric, facts, caution)
 
 
 def _check_dense(name: str, asked: Evaluation, source: str, problems: list[str]) -> None:
@@ -147,19 +152,39 @@ def _options(config: Mapping[str, Any], base: str, evaluation: str, given: Any,
     return resolve(schema_, values, f"evaluation '{base}'")[0]
 
 
-def _list(options: Mapping[str, Any], data: Mapping[str, Any], name: str,
-          problems: list[str]) -> dict[str, str]:
-    """The content of the list of images that an option `file` names."""
+def _published(options: Mapping[str, Any], data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options with the published list of their share as `file`, where there is one."""
+    if options.get("draw") != "published" or options["file"] or options["shots"]:
+        return options
+    file = semi.published(data, options["share"])
+    return {**options, "file": file} if file else options
+
+
+def _list(config: Mapping[str, Any], options: Mapping[str, Any], data: Mapping[str, Any],
+          name: str, ours: bool, problems: list[str]) -> tuple[dict[str, str], str]:
+    """The content of the list of images that an option `file` names, and what to say of it.
+
+    ours: whether it was named here, and not by the user. The price of a published table needs no
+    list; what is run does.
+    """
     if not options.get("file"):
-        return {}
+        return {}, ""
+    remedy = f"; or draw by seed: scale.evaluations.{name.partition('@')[0]}.draw=seed" \
+        if ours else ""
     try:
         source = open_source({key: data.get(key)
                               for key in ("source", "path", "image_size", "options")})
-        path = lists.find(str(options["file"]), source.folder())
-        return {"list": lists.read(path, str(options.get("key", ""))).digest}
-    except (ValueError, FileNotFoundError) as error:
-        problems.append(f"evaluation '{name}': {error}")
-        return {}
+        path = lists.find(str(options["file"]), semi.place(source))
+        return {"list": lists.read(path, str(options.get("key", ""))).digest}, ""
+    except FileNotFoundError as error:
+        if config.get("table") and config["dry_run"] is True:
+            return {"list": f"absent: {options['file']}"}, (
+                f"list absent: {options['file']} of '{data['source']}' is needed to run '{name}'; "
+                "keys are provisional")
+        problems.append(f"evaluation '{name}': {error}{remedy}")
+    except ValueError as error:
+        problems.append(f"evaluation '{name}': {error}{remedy}")
+    return {}, ""
 
 
 def _target(config: Mapping[str, Any], name: str, labelled: Mapping[str, Any],
