@@ -45,7 +45,8 @@ def main(arguments: list[str]) -> int:
     for submission in ours:
         submission.note(cancelled=now(), by=getpass.getuser())
     waited = sum(state.waits for state in found.values())
-    print(f"cancelled: {len(found)} jobs ({len(found) - waited} ran, {waited} waited)"
+    number = f"{len(found)} job{'s' * (len(found) != 1)}"
+    print(f"cancelled: {number} ({len(found) - waited} ran, {waited} waited)"
           if found else f"nothing to cancel: no job of {folder.name} waits or runs")
     return 0
 

@@ -23,7 +23,7 @@ from .ledger import Submission
 
 # LocalExecutor wants a limit; it only ends what this long has not ended
 MINUTES = 60 * 24 * 365
-START_SECONDS = 60.0
+START_SECONDS = 300.0  # an import of submitit, which a busy machine has taken 60 s for
 
 
 def gpus() -> list[str]:
@@ -44,15 +44,25 @@ def submit(submission: Submission, launcher: Mapping[str, Any], snapshot: Path,
                "signal_delay_s": launcher["signal_delay_s"]}
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(
         [str(snapshot), *filter(None, [os.environ.get("PYTHONPATH")])])}
-    # a process of its own session, or Ctrl-C and the end of the shell would reach the job
-    done = subprocess.run([sys.executable, "-m", "harness.launch.local", json.dumps(request)],
-                          cwd=snapshot, env=environment, capture_output=True, text=True,
-                          timeout=START_SECONDS, start_new_session=True)
-    if done.returncode:
-        raise Failure("the local job does not start: "
-                      + " ".join(done.stderr.strip().splitlines()[-1:]))
-    pid = int(done.stdout.split()[-1])
-    submission.note(array=0, ids=[identity(pid)])
+    # A process of its own session, or Ctrl-C and the end of the shell would reach the job, and
+    # no pipe: the job would inherit its end, and hold whoever waits for all that is said
+    log = submission.folder / "batch" / "start.log"
+    with open(log, "wb") as file:
+        starting = subprocess.Popen(
+            [sys.executable, "-m", "harness.launch.local", json.dumps(request)], cwd=snapshot,
+            env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+            start_new_session=True)
+    try:
+        code = starting.wait(START_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise Failure(f"the local job has not started in {START_SECONDS:.0f} s, since this machine "
+                      "is busy; it will: follow it with harness.status") from None
+    if code:
+        submission.note(array=0, refused=f"code {code}")
+        said = log.read_text(errors="replace").strip().splitlines()[-1:]
+        raise Failure(f"the local job does not start: {' '.join(said)} (see {log})")
+    for read_before in ("lines", "ids"):  # it has written its id itself
+        submission.__dict__.pop(read_before, None)
 
 
 def identity(pid: int) -> str:
@@ -77,8 +87,8 @@ def cancel(ids: Iterable[str]) -> None:
         os.kill(int(job.split(":")[2]), signal.SIGINT)
 
 
-def batch_job(request: Mapping[str, Any]) -> int:
-    """Hand the job to submitit; the process id of its controller."""
+def batch_job(request: Mapping[str, Any]) -> None:
+    """Hand the job to submitit, and write down the process of its controller."""
     import submitit
 
     from .allocation import Allocation
@@ -88,9 +98,9 @@ def batch_job(request: Mapping[str, Any]) -> int:
     executor.update_parameters(timeout_min=MINUTES, signal_delay_s=request["signal_delay_s"],
                                setup=request["setup"])
     job = executor.submit(Allocation(request["folder"], 0, request["study"]))
-    return int(job.job_id)
+    Submission(Path(request["folder"]), {}).note(array=0, ids=[identity(int(job.job_id))])
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    print(batch_job(json.loads(sys.argv[1])))
+    batch_job(json.loads(sys.argv[1]))

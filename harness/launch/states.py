@@ -102,7 +102,9 @@ class Look:
             return State("blocked" if failure.get("input") else "failed", failure["cause"], job)
         living = self.living.get(job)
         if living:
-            return State("queued", living.reason if living.waits else "its turn in the job", job)
+            reason = living.reason if living.waits else "its turn in the job"
+            ending = self.placed[key].cancelled
+            return State("queued", "cancelled: its job is ending" if ending else reason, job)
         if self.silent and job and ":" not in job:
             return State("queued", f"unknown: {self.silent}", job)
         if bad:
