@@ -6,7 +6,7 @@ against torch's own counter by a test. No torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,15 @@ def cost(backbone: Mapping[str, Any], image_size: int) -> Cost:
                   else _resnet(str(backbone["name"]), config.stem, image_size))
     return Cost(sum(layer.multiply_adds for layer in layers),
                 sum(layer.parameters for layer in layers), layers[-1].outputs)
+
+
+def training_step(backbone: Mapping[str, Any], trained: Sequence[int],
+                  seen: Sequence[int] = ()) -> int:
+    """Multiply-adds of one image in a training step: a forward and, at twice its cost, a backward
+    pass for each view that is trained on, a forward pass for each that is only seen. Sides in
+    pixels. An average that follows the network is not counted (DnC's table 13 does not either)."""
+    return (3 * sum(cost(backbone, side).multiply_adds for side in trained)
+            + sum(cost(backbone, side).multiply_adds for side in seen))
 
 
 def _resnet(name: str, stem: str, side: int) -> Iterator[Convolution]:

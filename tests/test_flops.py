@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.flops import cost
+from harness.flops import cost, training_step
+from harness.papers import tables
 from harness.training.backbones import build_backbone
 
 
@@ -28,6 +29,22 @@ def test_cost_equals_torch(backbone: dict[str, Any], side: int) -> None:
     assert 2 * found.multiply_adds == counter.get_total_flops() > 0
     assert found.width == network.feature_dim
     assert found.parameters == sum(p.numel() for p in network.parameters() if p.ndim == 4)
+
+
+def test_a_training_step_is_within_a_hundredth_of_table_13() -> None:
+    network = {"name": "resnet50", "stem": "imagenet"}
+    two = training_step(network, [224, 224])
+    distilled = training_step(network, [224, 224], [224])
+    # of DnC-3k's epochs 2500 train the base and the experts, 500 distil
+    ours = {"SwAV": training_step(network, [224, 224, *[96] * 6]), "BYOL": two, "MoCLR": two,
+            "DnC": (2500 * two + 500 * distilled) / 3000}
+    cells = {cell.key[0]: cell for cell in tables()["dnc/table13"].cells}
+    assert set(cells) == set(ours)
+    for name, cell in cells.items():
+        assert ours[name] / 1e9 == pytest.approx(cell.value, rel=0.01), name
+        below = cell.value - round(ours[name] / 1e9, 1)
+        assert f"counted, not run: {ours[name] / 1e9:.1f} here" in cell.why_not
+        assert f", {below:.1f} below, of convolutions alone" in cell.why_not
 
 
 def test_resnet50_is_the_papers_four_billion() -> None:

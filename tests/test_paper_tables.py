@@ -15,10 +15,12 @@ import pytest
 import yaml
 from support import ROOT, door
 
-from datasets.recipes import View
+from datasets.recipes import RECIPES, View
 from harness.evaluation import evaluations
+from harness.flops import cost
 from harness.papers import FOLDER, PaperTable, cell, label, locate, tables
 from harness.peers import peers
+from methods.dnc import dnc
 from methods.options import resolve
 from methods.registry import discover
 
@@ -111,6 +113,50 @@ def test_epochs_that_no_paper_states_are_marked_as_ours() -> None:
     assert len(rows) == 35
     assert all("epochs" not in {**(r.fill or {}), **r.cells} for _, r in rows)
     assert TABLES["dnc/table9"].by_place[4, "top1_1"].why_not.endswith("this cell: epochs")
+
+
+SAME = "a setting of the method, not a measurement; "
+
+
+def test_table_2_is_the_schedule_of_dnc() -> None:
+    table = TABLES["dnc/table2"]
+    for row in table.rows:
+        name, *published = row.cells.values()
+        options, problems = resolve(discover()["dnc"].options, {"schedule": str(name)}, "dnc")
+        last = dnc(float(name), options)
+        base, *experts = last.teachers
+        ours = (base.epochs, experts[0].epochs, len(experts), last.epochs)
+        assert not problems and ours == (*published[:2], published[2], published[3])
+        assert row.why_not == f"{SAME}dnc has it as schedule={name}, with the same values"
+    assert len(table.rows) == 3
+
+
+def test_table_12_is_the_recipes() -> None:
+    views = {"T": RECIPES["byol_t"], "T_prime": RECIPES["byol_t_prime"]}
+    compared = 0
+    for row in TABLES["dnc/table12"].rows:
+        name = re.fullmatch(re.escape(SAME) + r"here (\w+), with the same values", row.why_not)
+        for column, view in views.items():
+            if name:
+                assert getattr(view, name[1]) == row.cells[column], (row.why_not, column)
+                compared += 1
+            else:  # the crop has no probability
+                assert row.why_not == f"{SAME}here every view is cropped"
+                assert view.crop_min < 1 and row.cells[column] == 1
+    assert compared == 18
+
+
+def test_figure_3_is_the_heads() -> None:
+    methods = discover()
+    for row in TABLES["dnc/figure3"].rows:
+        named = re.findall("moclr|distil", row.why_not)
+        assert named and row.why_not.endswith("hidden_dim and output_dim, with the same values")
+        for options in (methods[name].options for name in named):
+            assert options["hidden_dim"].default == row.cells["hidden"] == 4096
+            assert options["output_dim"].default == row.cells["output"] == 256
+        assert row.cells["input"] == {"projector": cost(
+            {"name": "resnet50", "stem": "imagenet"}, 224).width, "regressor": 256}[
+                row.cells["head"]]
 
 
 def fills() -> Iterator[tuple[str, Any]]:
