@@ -55,6 +55,9 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
         _meet(controls["mixture"], source, problems)
     if problems or source is None:
         raise DatasetError(problems)
+    # checked like any other, and then the same images as without them: one fingerprint, one key
+    controls = {name: values for name, values in controls.items()
+                if not CONTROLS[name].idle(values)}
     counts, images = _feasible(source, controls, size, seed or 0)
     resolved: dict[str, Any] = {
         "source": source.name, "image_size": source.side(), "size": size, "seed": seed,

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 import datasets
+from datasets.controls import CONTROLS
+from datasets.controls.base import Control
 from datasets.sources import SOURCES
 
 
@@ -64,3 +66,26 @@ def test_importing_and_resolving_need_no_torch() -> None:
             "bad = {'torch', 'torchvision', 'sklearn', 'skimage'} & set(sys.modules); "
             "assert not bad, bad")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
+
+
+NEUTRAL = {"correlation": {"repeats": 1}, "spurious": {"share": 0},
+           "mixture": {"share": 0, "source": "digits"}}
+
+
+@pytest.mark.parametrize("name", NEUTRAL)
+def test_a_control_that_changes_nothing_makes_the_same_data_set(
+        name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One fingerprint, so that one pre-training serves both; and its function agrees."""
+    assert {n for n, c in CONTROLS.items() if c.neutral} == set(NEUTRAL)
+    spec = {"source": "photos", "size": 190, "seed": 1,
+            "controls": {"long_tail": {"imbalance": 5}}}
+    plain = datasets.resolve(spec)
+    more = {**spec, "controls": {**spec["controls"], name: NEUTRAL[name]}}
+    assert datasets.resolve(more) == plain
+    # as if it were applied
+    monkeypatch.setattr(Control, "idle", lambda *_: False)
+    applied = datasets.resolve(more)
+    assert applied["fingerprint"] != plain["fingerprint"]
+    ours, theirs = datasets.build(plain, "train"), datasets.build(applied, "train")
+    assert len(ours.labels) == 190 and (ours.pixels == theirs.pixels).all()
+    assert (ours.labels == theirs.labels).all()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,13 +34,23 @@ class Control:
     parameters: dict[str, inspect.Parameter]
     wants: tuple[str, ...]  # of WANTS: what else it is given
     summary: str
+    neutral: Mapping[str, Any]  # at these values it changes nothing
+
+    def idle(self, values: Mapping[str, Any]) -> bool:
+        """Whether the control with these values leaves every selection as it is."""
+        return bool(self.neutral) and all(values.get(k) == v for k, v in self.neutral.items())
 
 
 CONTROLS: dict[str, Control] = {}
 
 
-def control(name: str, revision: int = 1) -> Callable[[ControlFunction], ControlFunction]:
-    """Function decorator: registers a control; bump `revision` when its result changes."""
+def control(name: str, revision: int = 1, neutral: Mapping[str, Any] | None = None,
+            ) -> Callable[[ControlFunction], ControlFunction]:
+    """Function decorator: registers a control; bump `revision` when its result changes.
+
+    neutral: the values at which it changes nothing, whatever the selection; a data set with it is
+    then the one without it, and is pre-trained on once.
+    """
 
     def add(function: ControlFunction) -> ControlFunction:
         if name in CONTROLS:
@@ -50,7 +60,8 @@ def control(name: str, revision: int = 1) -> Callable[[ControlFunction], Control
         parameters = {key: value for key, value in signature.items() if key not in RESERVED}
         summary = (function.__doc__ or "").partition("\n")[0]
         wants = tuple(key for key in WANTS if key in signature)
-        CONTROLS[name] = Control(name, function, revision, parameters, wants, summary)
+        CONTROLS[name] = Control(name, function, revision, parameters, wants, summary,
+                                 neutral or {})
         return function
 
     return add

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-@control("correlation")
+@control("correlation", neutral={"repeats": 1})
 def correlation(selection: Selection, labels: NDArray[np.int64], *, total: int, seed: int,
                 repeats: int) -> Selection:
     """Replace all but every class's first ceil(n_c / repeats) images by near duplicates of those.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-@control("mixture")
+@control("mixture", neutral={"share": 0})
 def mixture(selection: Selection, labels: NDArray[np.int64], *, total: int, seed: int,
             share: float, source: str, options: Mapping | None = None, path: str | None = None,
             fixed: bool = True, foreign: int = 0, content: str = "") -> Selection:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 OWN, BLANK = -1, -2  # values of Selection.partner
 
 
-@control("spurious")
+@control("spurious", neutral={"share": 0})
 def spurious(selection: Selection, labels: NDArray[np.int64], *, total: int, seed: int,
              share: float = 1.0) -> Selection:
     """Give images of frequent classes the right half of a random one; blank the left half of rare.
