@@ -73,8 +73,8 @@ def _shared(found: list[Measured]) -> list[Measured]:
     first: dict[tuple[str, str], tuple[str, float]] = {}
     noted = []
     for measured in found:
-        name = f"{measured.study.grid}-{measured.study.scale}"
-        frame, common = measured.records, {}
+        name, frame = measured.study.name, measured.records
+        common: dict[str, dict[str, list[float]]] = {}
         for key, metric, value in zip(frame["evaluate_key"], frame["metric"], frame["value"],
                                       strict=True):
             owner, other = first.setdefault((key, metric), (name, value))

@@ -53,7 +53,8 @@ class Link:
 class Entry:
     """A claim on one study, or on none. `p` supports and `p_against` contradicts, both corrected
     over `family` claims; `further` are the seeds beside ours that would settle it, None where that
-    is more than `MOST_SEEDS` or cannot be said. `keys` are the evaluations behind it."""
+    is more than `MOST_SEEDS` or cannot be said. `keys` are the evaluations behind it; `study` is
+    its folder's name ("curation_gap-laptop"), "" where there is none."""
 
     claim: Claim
     verdict: str
@@ -69,11 +70,7 @@ class Entry:
     notes: tuple[str, ...] = ()
     command: str = ""
     keys: tuple[str, ...] = ()
-
-    @property
-    def study(self) -> str:
-        """"curation_gap-laptop", or "" where there is none."""
-        return f"{self.grid}-{self.scale}" if self.scale else ""
+    study: str = ""
 
     @property
     def weakest(self) -> Link | None:
@@ -112,7 +109,7 @@ def claims_sheet(found: Sequence[Measured], folder: Path | str = FOLDER,
         entries += [_tested(claim, m) for m in own] or [Entry(
             claim, NOT_RUN, f"no study of grid={claim.grid} here", grid=claim.grid,
             command=_command(claim, scale))]
-    studies = tuple((f"{m.study.grid}-{m.study.scale}", m.study.data_label,
+    studies = tuple((m.study.name, m.study.data_label,
                      " ".join(filter(None, (m.study.note, *m.notes)))) for m in found)
     keys = {key for m in found for key in m.records["evaluate_key"].unique()}
     return ClaimSheet(tuple(judged(_once(entries), level)), level, tuple(refused), studies,
@@ -139,8 +136,8 @@ def _command(claim: Claim, scale: str) -> str:
 def _tested(claim: Claim, measured: Measured) -> Entry:
     """The claim's links by the records of one study; the verdict is given with its family."""
     study = measured.study
-    entry = Entry(claim, NOT_RUN, "", grid=study.grid, scale=study.scale, data=study.data_label,
-                  command=study.command)
+    entry = Entry(claim, NOT_RUN, "", study=study.name, grid=study.grid, scale=study.scale,
+                  data=study.data_label, command=study.command)
     reason, columns = _columns(claim, measured)
     if reason:
         return replace(entry, why=reason)

@@ -73,14 +73,14 @@ def forest(sheet: ClaimSheet) -> Figure:
 
 def rows(sheet: ClaimSheet) -> list[Row]:
     """The tested claims by paper; one of several comparisons has them below its statement."""
-    scales = {entry.scale for entry in sheet.entries if entry.links}
+    several = len({(entry.scale, entry.data) for entry in sheet.entries if entry.links}) > 1
     found: list[Row] = []
     for paper in dict.fromkeys(entry.claim.paper for entry in sheet.entries if entry.links):
         found.append(_row((PAPERS.get(paper, paper),), bold=True))
         for entry in sheet.entries:
             if entry.claim.paper != paper or not entry.links:
                 continue
-            statement = entry.claim.statement + (f" ({entry.scale})" if len(scales) > 1 else "")
+            statement = entry.claim.statement + (f" ({entry.study})" if several else "")
             lines = tuple(textwrap.wrap(statement, LETTERS))
             effects = entry.claim.effects or (math.nan,) * len(entry.links)
             if len(entry.links) == 1:
