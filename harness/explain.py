@@ -86,6 +86,8 @@ def published(table: PaperTable, found: Cell, place: tuple[int, str]) -> Iterato
         yield f"  assumed    the paper does not state the epochs; {found.assumed}"
     if found.fill:
         yield f"  filled by  {fill_text(found.fill)}"
+    elif found.derived == "mean":
+        yield f"  mean of    the row's other columns, by seed ({found.why_not})"
     elif found.parts:
         yield f"  difference {found.parts[0]}"
         yield f"       minus {found.parts[1]}, paired by seed"

@@ -88,9 +88,14 @@ def test_cells_made_of_others_say_of_which_and_which_table_to_ask_for(paper: Pla
     gap = cells_of(paper, "dnc/text")["BYOL-1k, YFCC100M against ImageNet,points", "value"]
     assert gap["derived"] == ("the difference dnc/table3:YFCC100M,BYOL,R-50,1000:imagenet_top1 "
                               "minus dnc/table1:BYOL,1000:top1")
-    with pytest.raises(UserError, match="difference of cells of dnc/table1, dnc/table3, .*"
-                                        "table=dnc does"):
-        planned("dnc/text", "paper", nowhere)
+    alone = cells_of(planned("dnc/text", "paper", nowhere), "dnc/text")
+    assert alone["BYOL-1k, YFCC100M against ImageNet,points", "value"]["reason"] == (
+        "the difference of cells of dnc/table1, dnc/table3, which this study does not ask for; "
+        "table=dnc does")
+    stated, eleven = cells_of(paper, "dnc/text"), cells_of(paper, "dnc/table11")
+    assert [stated[f"teachers see {what},%", "value"]["method"] for what in
+            ("the views", "centre crops")] == [eleven[f"True,True,{centre}", "top1"]["method"]
+                                               for centre in (False, True)]
 
 
 def test_a_stage_is_planned_once_for_all_tables(paper: Plan, nowhere: Path) -> None:
