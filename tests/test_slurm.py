@@ -201,7 +201,7 @@ def test_the_local_launcher_outlives_its_command(inline: dict[str, str], tmp_pat
     study = (*TINY[:2], f"results={tmp_path}")
     again = sweep(tmp_path, base=small)
     assert "not submitted again" in again.stdout or "0 to run" in again.stdout
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (tmp_path / "curation_gap-smoke" / "report.html").exists():
         assert time.monotonic() < deadline, door("harness.status", *study).stdout
         time.sleep(0.5)
