@@ -108,6 +108,7 @@ def make_plan(study: Study, store: Store) -> Plan:
     """
     builder = _Builder(study)
     cells = tuple(builder.cells())
+    builder.lacking({cell.evaluation for cell in cells})
     if builder.problems:
         raise Problems(dict.fromkeys(builder.problems))
     return Plan(study, cells, frozenset(store.committed()), builder.class_counts,
@@ -124,6 +125,7 @@ class _Builder:
         self.class_counts: dict[tuple[str, int], tuple[int, ...]] = {}
         self.places: dict[str, str] = {}
         self.refused: dict[tuple[str, str], str] = {}
+        self._layerless: dict[str, dict[str, str]] = {}
         self._datasets: dict[str, Any] = {}
         self._memo: dict[Any, Stage] = {}
         self._settings: dict[Any, Any] = {}
@@ -208,8 +210,20 @@ class _Builder:
             return
         embedded: dict[tuple[str, bool], Stage] = {}
         for name in request.evaluations:
-            yield Cell(row, condition, seed, name, self._evaluate(
-                self.study.evaluations[name], encoder, scored[name], seed, embedded))
+            asked, layers = self.study.evaluations[name], row.spec.layers
+            if not layers or asked.layer in layers:
+                yield Cell(row, condition, seed, name, self._evaluate(
+                    asked, encoder, scored[name], seed, embedded))
+                continue
+            self._layerless.setdefault(name, {})[row.id] = (
+                f"evaluation '{name}' is of the layer '{asked.layer}', which '{row.id}' lacks: it "
+                f"has {' and '.join(layers)}")
+
+    def lacking(self, asked: set[str]) -> None:
+        """Cells of a layer that their method lacks are left out; refused where it is every one."""
+        for name, lines in self._layerless.items():
+            self.cautions += [f"{line}; it is left out" for line in lines.values()]
+            self.problems += () if name in asked else lines.values()
 
     def _evaluate(self, asked: Protocol, encoder: Stage, labelled: Mapping[str, Any], seed: int,
                   embedded: dict[tuple[str, bool], Stage]) -> Stage:

@@ -69,6 +69,8 @@ class Method(nn.Module):
         "negatives of the batch"; "" for a loss that is a mean over images.
     dealt: options that, above 1, are dealt to the processes: they must divide by their number.
     trainable: False for a reference that is evaluated as it is; its `loss` is never called.
+    layers: those of `embed` that it has, so that no other is planned; () for all of them, or, of
+        a reference that is not trained, for "pooled" alone.
 
     Everything that training changes is a parameter or a buffer, so `state_dict()` is the whole
     state. Random numbers come from torch's global generator only. Where several processes share a
@@ -86,6 +88,7 @@ class Method(nn.Module):
     keeps: tuple[str, ...] = ()
     couples: str = ""
     dealt: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
     needs_labels: bool = False
     needs_teachers: bool = False
     trainable: bool = True

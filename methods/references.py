@@ -59,6 +59,7 @@ class Supervised(Method):
     paper = "reference: supervised learning"
     views = ("supervised",)
     needs_labels = True
+    layers = ("pooled", "output")
 
     @dataclass(frozen=True)
     class Config(Method.Config):

@@ -31,7 +31,7 @@ C = TypeVar("C", bound=type)
 HERE = Path(__file__).parent
 READ = frozenset(
     ("paper", "views", "revision", "keeps", "needs_labels", "needs_teachers", "trainable")
-    + ("refuses", "warns", "couples", "dealt")
+    + ("refuses", "warns", "couples", "dealt", "layers")
 )
 
 
@@ -55,6 +55,7 @@ class MethodSpec:
     warns: Rules = ()
     couples: str = ""
     dealt: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
 
 
 def register(name: str) -> Callable[[C], C]:
@@ -196,6 +197,7 @@ def _method_spec(
         warns=facts.get("warns", ()),
         couples=facts.get("couples", ""),
         dealt=facts.get("dealt", ()),
+        layers=facts.get("layers") or (() if facts.get("trainable", True) else ("pooled",)),
     )
 
 

@@ -166,3 +166,20 @@ def test_every_evaluation_says_what_it_returns() -> None:
     assert measure("top1").refuses(1.5) and measure("top1").refuses(float("nan"))
     with pytest.raises(ValueError, match="'top1' is declared twice"):
         declare(Measure("top1", "something else"))
+
+
+def test_a_layer_that_a_method_lacks_is_not_planned() -> None:
+    rows = "grid.methods=[moclr,supervised,random_init,raw_pixels]"
+    plan = plan_of(rows, "grid.evaluations=[linear,clusters_hidden,clusters_output]")
+    found = {(cell.row.id, cell.evaluation) for cell in plan.cells}
+    assert len([cell for cell in found if cell[1] == "linear"]) == 4
+    assert found - {(row, "linear") for row, _ in found} == {
+        ("moclr", "clusters_hidden"), ("moclr", "clusters_output"),
+        ("supervised", "clusters_output")}
+    said = [line for line in plan.cautions if "lacks" in line]
+    assert len(said) == 5 and len(set(said)) == 5
+    assert ("evaluation 'clusters_hidden' is of the layer 'hidden', which 'supervised' lacks: it "
+            "has pooled and output; it is left out") in said
+    line = problems_of("grid.methods=[raw_pixels]", "grid.evaluations=[linear,clusters_hidden]")
+    assert line.endswith("evaluation 'clusters_hidden' is of the layer 'hidden', which "
+                         "'raw_pixels' lacks: it has pooled"), line
