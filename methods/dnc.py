@@ -79,7 +79,7 @@ def dnc(epochs: float, options: Mapping[str, Any]) -> Pretrain:
     if options["partition"] == "all":
         experts = [Pretrain(method, n2 / k, replica=i + 1) for i in range(k)]
     else:
-        experts = [Pretrain(method, n2, subset=(groups, i)) for i in range(k)]
+        experts = [Pretrain(method, n2, subset=(groups, i), replica=i + 1) for i in range(k)]
 
     source = options["distil_from"]
     teachers = [] if source == "experts" else [base]
@@ -87,4 +87,6 @@ def dnc(epochs: float, options: Mapping[str, Any]) -> Pretrain:
     student = {"teachers": source, "normalise_regression": options["normalise_regression"]}
     needed = None if source == "base" else groups
     seen = options["teacher_view"]
-    return Pretrain("distil", n3, student, None, tuple(teachers), needed, teacher_view=seen)
+    return Pretrain(
+        "distil", n3, student, None, tuple(teachers), needed, replica=k + 1, teacher_view=seen
+    )

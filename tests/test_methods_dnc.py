@@ -168,3 +168,11 @@ def test_experts_of_different_widths_cannot_be_cached() -> None:
     teachers = Teachers([Colours(1.0), Colours(1.0, 2)], 2, "fp32", "cpu")
     with pytest.raises(ValueError, match="experts of one width, not 3 and 2"):
         teachers.remember(pictures(4), 8, torch.tensor([0, 1, 0, 1]))
+
+
+@pytest.mark.parametrize("partition", ["clusters", "random", "all"])
+def test_base_experts_and_student_begin_with_weights_of_their_own(partition: str) -> None:
+    """The seed of a row makes one stream for each of its runs: none starts as another did."""
+    student = expand(partition=partition)
+    replicas = [run.replica for run in (*student.teachers, student)]
+    assert len(replicas) == 7 and replicas == list(range(7))

@@ -21,7 +21,7 @@ Branch = BankBranch | QueueBranch | TargetBranch
 # The views of each branch where they are not those of MoCo v2. BYOL's are BYOL's own (choice: CLD
 # over BYOL was announced, never released).
 VIEWS = {
-    "npid": ("cld_a_plus",) * 2,
+    "npid": ("cld_a",) * 2,
     "byol": ("byol_t", "byol_t_prime"),
     "infomin": ("cld_d", "cld_d", "cld_d", "infomin_jigsaw"),
 }
