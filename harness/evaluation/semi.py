@@ -29,7 +29,8 @@ class Config(Tuning):
     """Options of fine-tuning on few labels."""
 
     ADDED: ClassVar[tuple[str, ...]] = ("draw",)
-    share: float = option(0.1, above=0, at_most=1, help="of the training labels, per class")
+    share: float = option(0.1, above=0, at_most=1,
+                          help="of the training labels, spread evenly over the classes")
     shots: int = option(0, at_least=0, help="labelled images of each class, instead of a share")
     draw: str = option("published", choices=("published", "seed"),
                        help="a share of all ImageNet is SimCLR's list, which planning puts into "
