@@ -30,6 +30,7 @@ import torch
 from torch import distributed
 from torch.distributed import PrefixStore, TCPStore
 
+from methods.options import setting
 from methods.registry import named
 
 from .launch.processes import BROKEN, ended_how
@@ -244,8 +245,9 @@ def fitting(size: int, params: Mapping[str, Any], inputs: Mapping[str, Path],
         images = int((np.load(inputs["groups"] / "assignment.npy") == params["subset"]).sum())
     batch = min(int(params["training"]["batch_size"]), images)
     part = batch // equal_parts(batch, params.get("images_at_once")) if batch else 1
-    options = [params["options"][name] for name in named(params["method"], plugins).dealt]
-    return sharing(size, part, options)
+    spec = named(params["method"], plugins)
+    return sharing(size, part, [setting(spec.options, params["options"], name)
+                                for name in spec.dealt])
 
 
 def _meet(place: Place) -> TCPStore:

@@ -10,7 +10,7 @@ from typing import Any
 
 import datasets
 from methods.limits import broken
-from methods.options import resolve
+from methods.options import keyed, resolve
 from methods.recipe import Cluster, Pretrain
 from methods.registry import MethodSpec, load_recipe
 
@@ -320,17 +320,17 @@ class _Builder:
         spec = self.study.methods[node.method]
         params: dict[str, Any] = {
             "method": spec.name, "revision": spec.revision,
-            "options": self._options(spec, row, node.options),
+            "options": keyed(spec.options, self._options(spec, row, node.options)),
             "backbone": dict(row.backbone or self.study.backbone),
             "image_size": data["image_size"] if self.study.requests else self.study.image_size,
             "seed": [seed, node.replica] if node.replica else seed,
         }
         if not spec.trainable:
             return self._stage("pretrain", params, {})
-        self._check_limits(spec, params["options"], row, data)
+        self._check_limits(spec, self._options(spec, row, node.options), row, data)
         params["data"] = strip(data)
         params["views"] = {**(self.study.config["scale"].get("views") or {}), **row.views}
-        params["training"] = {**self._training(spec.name, row), "epochs": node.epochs}
+        params["training"] = schema.keyed({**self._training(spec.name, row), "epochs": node.epochs})
         if self.study.requests:
             params["training"] = _rounded(params["training"], _epoch(row, data))
         inputs = {f"teacher{i}": self._pretrain(teacher, row, data, seed)

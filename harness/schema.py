@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from methods import options
 from methods.options import option, options_of, resolve
 
 
@@ -23,6 +24,8 @@ class Training:
     lr: float = option(0.05, above=0, help="peak learning rate, absolute (not per 256 images)")
     momentum: float = option(0.9, at_least=0, below=1)
     weight_decay: float = option(1e-4, at_least=0, help="not applied to biases and norm layers")
+    decay_all: bool = option(False, added=True, help="weight_decay to biases and norm layers too, "
+                             "as SGD over all parameters has it; not with lars")
     warmup_epochs: float = option(0.0, at_least=0, help="linear warm-up, in epochs of the run")
     schedule: str = option("cosine", choices=("cosine", "cosine_cld", "constant"),
                            help="after the warm-up; cosine_cld starts at lr / 100, ends at 1e-6")
@@ -103,11 +106,19 @@ class Pricing:
     teraflops: float = option(60.0, above=0, help="sustained in training, 1e12 operations/s")
 
 
+def keyed(training: Mapping[str, Any]) -> dict[str, Any]:
+    """What a stage's key covers of resolved training settings, see `methods.options.keyed`."""
+    return options.keyed(options_of(Training), training)
+
+
 def checked(schema: type, values: Mapping[str, Any], where: str,
             problems: list[str]) -> dict[str, Any]:
     """Resolve `values` by the fields of `schema`; what is wrong is appended to `problems`."""
     resolved, found = resolve(options_of(schema), values, where)
     problems.extend(found)
+    if resolved.get("decay_all") and str(resolved.get("optimizer")).startswith("lars"):
+        problems.append(f"{where}: 'decay_all' is of sgd and adamw, not of lars, whose releases "
+                        "leave biases and norm layers out: set decay_all=false")
     return resolved
 
 

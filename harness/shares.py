@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from methods.options import setting
 from methods.registry import MethodSpec
 
 from .errors import UserError
@@ -28,7 +29,7 @@ def shares(shape: Shape, spec: MethodSpec, params: Mapping[str, Any], row: str,
         raise UserError(f"method '{row}': {error}") from None
     cautions = []
     working = sharing(shape.ranks, batch // parts,
-                      [int(params["options"][name]) for name in spec.dealt])
+                      [int(setting(spec.options, params["options"], name)) for name in spec.dealt])
     if working < shape.ranks:
         cautions.append(f"method '{row}': {working} of {shape.ranks} processes work on it: no more "
                         f"can share {batch // parts} images equally")

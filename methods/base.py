@@ -68,6 +68,8 @@ class Method(nn.Module):
     couples: what of the loss depends on which images are in one forward pass, BatchNorm aside:
         "negatives of the batch"; "" for a loss that is a mean over images.
     dealt: options that, above 1, are dealt to the processes: they must divide by their number.
+    fixed_rate: children whose learning rate stays at its peak; where that depends on an option, it
+        is set in `__init__`, as `views` are.
     trainable: False for a reference that is evaluated as it is; its `loss` is never called.
     layers: those of `embed` that it has, so that no other is planned; () for all of them, or, of
         a reference that is not trained, for "pooled" alone.
@@ -88,6 +90,7 @@ class Method(nn.Module):
     keeps: tuple[str, ...] = ()
     couples: str = ""
     dealt: tuple[str, ...] = ()
+    fixed_rate: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
     needs_labels: bool = False
     needs_teachers: bool = False

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from methods.base import Batch, Info, Method
 from methods.options import option
+from methods.parts.distributed import deal, gather, world
 from methods.parts.grouping import cross_level, group
 from methods.parts.heads import MLP, Jigsaw, forked
 from methods.parts.instance import VIEWS, instance_branch, instance_loss
@@ -31,18 +33,24 @@ class CLD(Method):
     views: tuple[str, ...] = ("cld_a_plus", "cld_a_plus", "cld_a_plus")
     keeps = ("ema", "queue")
     couples = "the groups of the batch"
+    dealt = ("key_splits", "group_splits")
     refuses = (
         ("queue_size < batch_size and instance != 'npid' and instance != 'byol'",
          "option 'queue_size' {queue_size} is smaller than the batch of {batch_size}: raise it"
          " or lower the batch size"),
-        ("grouping == 'ncuts' and eigenvectors > local_batch",
-         "option 'eigenvectors' {eigenvectors} exceeds the batch of {local_batch}: lower it"),
+        ("grouping == 'ncuts' and eigenvectors > batch_size // group_splits",
+         "option 'eigenvectors' {eigenvectors} exceeds the batch of {batch_size // group_splits}:"
+         " lower it"),
+        ("key_splits > batch_size // 2 or group_splits > batch_size // 2",
+         "options 'key_splits' {key_splits} and 'group_splits' {group_splits}: one leaves parts of"
+         " fewer than 2 images of a batch of {batch_size}: lower it"),
     )
     warns = (
-        ("groups > local_batch",
-         "{groups} groups exceed the batch of {local_batch}: each image is its own group, and the"
-         " group loss is InfoNCE between the views, as in the released ImageNet scripts, there with"
-         " {groups - local_batch} constant logits of 0; lower 'groups' to group images"),
+        ("groups > batch_size // group_splits",
+         "{groups} groups exceed the batch of {batch_size // group_splits}: each image is its own"
+         " group, and the group loss is InfoNCE between the views, as in the released ImageNet"
+         " scripts, there with {groups - batch_size // group_splits} constant logits of 0; lower"
+         " 'groups' to group images"),
     )
 
     @dataclass(frozen=True)
@@ -65,6 +73,20 @@ class CLD(Method):
         output_dim: int = option(128, at_least=1, source="scripts/")
         queue_size: int = option(65536, at_least=1, source="models/builder.py")
         momentum: float = option(0.999, at_least=0, at_most=1, help="npid 0.5", source="scripts/")
+        key_splits: int = option(
+            1,
+            at_least=1,
+            added=True,
+            help="shuffling BN of a MoCo's keys on one device; 8 imitates the released 8 GPUs",
+            source="released models/builder.py and infomin/contrast_trainer.py",
+        )
+        group_splits: int = option(
+            1,
+            at_least=1,
+            added=True,
+            help="parts of the batch that are grouped apart; 8 imitates the released 8 GPUs",
+            source="released main_imagenet_moco_cld.py: each process groups its own images",
+        )
         variant: str = option(
             "released",
             choices=("released", "paper"),
@@ -76,6 +98,8 @@ class CLD(Method):
     def __init__(self, backbone: nn.Module, info: Info, config: Config) -> None:
         """Add a trunk shared by the instance head and the group head, and the instance branch."""
         super().__init__(backbone, info, config)
+        for name in self.dealt:
+            deal(name, getattr(config, name), info.batch_size)
         deep, byol = config.head == "mlp", config.instance == "byol"
         widths = info.feature_dim, config.hidden_dim if deep else None, config.output_dim
         self.trunk, self.instance_head, self.group_head = forked(*widths, config.norm_head, byol)
@@ -93,9 +117,16 @@ class CLD(Method):
     def group_loss(self, g1_ND: Tensor, g2_ND: Tensor) -> Tensor:
         """Return the cross-level loss: each view's features against the other view's groups.
 
-        Groups are those of the rank's own images, as released: with W ranks and an equal batch
-        they are not those of one process.
+        Groups are those of the whole batch, however many processes share it, or with
+        `group_splits` of each of its parts, of which W ranks have group_splits / W each.
         """
+        splits = self.config.group_splits
+        if splits == 1:
+            return self._grouped(gather(g1_ND), gather(g2_ND))
+        parts = zip(*(g_ND.tensor_split(splits // world()) for g_ND in (g1_ND, g2_ND)), strict=True)
+        return torch.stack([self._grouped(*part) for part in parts]).mean()
+
+    def _grouped(self, g1_ND: Tensor, g2_ND: Tensor) -> Tensor:
         config, sides, released = self.config, [], self.config.variant == "released"
         how = config.grouping, config.groups, config.iterations, config.eigenvectors, released
         for g_ND in (g1_ND, g2_ND):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from methods.base import Batch, Info, Method
 from methods.options import option
 from methods.parts.branches import QueueBranch
-from methods.parts.distributed import world
+from methods.parts.distributed import deal
 from methods.parts.heads import mlp
 from methods.parts.losses import unit
 from methods.parts.stores import Queue
@@ -62,12 +62,7 @@ class MoCoV2(Method):
     def __init__(self, backbone: nn.Module, info: Info, config: Config) -> None:
         """Add the head, and the branch with the key encoder and the queue."""
         super().__init__(backbone, info, config)
-        uneven = config.key_splits % world() or info.batch_size % config.key_splits
-        if config.key_splits > 1 and world() > 1 and uneven:
-            raise ValueError(
-                f"option 'key_splits' {config.key_splits} over {world()} processes: choose a"
-                f" multiple of {world()} that divides the batch of {info.batch_size}"
-            )
+        deal("key_splits", config.key_splits, info.batch_size)
         hidden = [config.hidden_dim] if config.head == "mlp" else []
         self.projector = mlp([info.feature_dim, *hidden, config.output_dim], norm=False)
         queue = Queue(config.queue_size, config.output_dim)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 RANGES = {"above": ">", "at_least": ">=", "at_most": "<=", "below": "<"}
-FACTS = ("help", *RANGES, "choices", "source")
+FACTS = ("help", *RANGES, "choices", "source", "added")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Option:
     below: float | None = None
     choices: tuple[Any, ...] | None = None
     source: str = ""
+    added: bool = False
 
 
 def option(
@@ -46,8 +47,12 @@ def option(
     below: float | None = None,
     choices: Sequence[Any] | None = None,
     source: str = "",
+    added: bool = False,
 ) -> Any:
     """Return a dataclass field with limits; `source` says which paper or file the default is from.
+
+    `added`: the option came after there were results; at its default, which must mean what was
+    done before, it is in no key, so that those results still count (see `keyed`).
 
     Every argument must be a literal, so that the schema can be read without importing the module.
     """
@@ -59,6 +64,7 @@ def option(
         "below": below,
         "choices": None if choices is None else tuple(choices),
         "source": source,
+        "added": added,
     }
     return field(default=default, metadata=facts)
 
@@ -161,6 +167,23 @@ def resolve(
         else:
             resolved[name] = value
     return resolved, problems
+
+
+def keyed(options: Mapping[str, Option], resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a stage's key covers of resolved values: all but an `added` one at its default.
+
+    What is left out is completed by `build` where the stage is done.
+    """
+    return {
+        name: value
+        for name, value in resolved.items()
+        if not options[name].added or value != options[name].default
+    }
+
+
+def setting(options: Mapping[str, Option], given: Mapping[str, Any], name: str) -> Any:
+    """Return the value of an option among those that a key covers."""
+    return given[name] if name in given else options[name].default
 
 
 def build(config: type[T], values: Mapping[str, Any], where: str) -> T:

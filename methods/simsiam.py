@@ -31,6 +31,12 @@ class SimSiam(Method):
 
         output_dim: int = option(2048, at_least=1, source="released main_simsiam.py, --dim")
         hidden_dim: int = option(512, at_least=1, help="predictor", source="--pred-dim")
+        fixed_predictor: bool = option(
+            False,
+            added=True,
+            help="the predictor's learning rate stays at its peak",
+            source="released README.md and main_simsiam.py, --fix-pred-lr",
+        )
 
     def __init__(self, backbone: nn.Module, info: Info, config: Config) -> None:
         """Add the three-layer projector and the bottleneck predictor."""
@@ -40,6 +46,7 @@ class SimSiam(Method):
         self.projector = mlp(
             [inner, inner, inner, width], hidden_bias=False, last_bias=False, last_norm="plain"
         )
+        self.fixed_rate = ("predictor",) if config.fixed_predictor else ()
         self.predictor = mlp([width, config.hidden_dim, width], hidden_bias=False)
 
     def loss(self, batch: Batch) -> Tensor:

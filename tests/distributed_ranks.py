@@ -41,6 +41,7 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
     "cld-byol": ("cld", {"instance": "byol", "variant": "paper"}),
     "cld-infomin": ("cld", {"instance": "infomin"}),
     "cld-npid": ("cld", {"instance": "npid", "momentum": 0.5, "head": "linear"}),
+    "cld-split": ("cld", {"key_splits": 4, "group_splits": 2, "groups": 3}),
     "fnc-paper": ("fnc", {"variant": "paper", "support_size": 2, "aggregate": "mean"}),
     "fnc-support": ("fnc", {"multi_crop": False, "support_size": 2, "memory_multiplier": 0,
                             "score_views": "support", "mode": "elimination", "threshold": 0.0}),
@@ -58,23 +59,23 @@ Found = dict[str, Any]
 Run = Callable[[str, Path], Found]
 
 
-def measured(name: str, folder: Path, parts: int = 1) -> Found:
+def measured(name: str, folder: Path) -> Found:
     """What a run computes: loss and gradients of a step, those and the state of three, the loop.
 
     A step in float32, the rest in float64: there a key at FNC's threshold cannot be in on one side
-    and out on the other. parts: processes of the run that this one, alone, is compared with.
+    and out on the other.
     """
-    single = _steps(_built(name, parts), 1)
-    double = _steps(_built(name, parts).double(), STEPS)
-    loop = looped(name, folder, parts=parts)
+    single = _steps(_built(name), 1)
+    double = _steps(_built(name).double(), STEPS)
+    loop = looped(name, folder)
     return {"single": single, "double": double, "loop": loop.losses,
             "loop_state": _state(loop.job.method), "loop_rng": torch.get_rng_state()}
 
 
 def looped(name: str, folder: Path, stop: Callable[[], bool] = lambda: False,
-           seconds: float = 1e9, parts: int = 1) -> Loop:
+           seconds: float = 1e9) -> Loop:
     """Ten steps of the harness's loop, or what a checkpoint in `folder` has left of them."""
-    method = _built(name, parts).double()
+    method = _built(name).double()
     generator = torch.Generator().manual_seed(1)
     pixels = torch.randint(0, 256, (small.NUM_IMAGES, 16, 16, 3), dtype=torch.uint8,
                            generator=generator)
@@ -103,15 +104,10 @@ class _Pixels:
         return [[view.flatten(1)[:, 6 * t:6 * t + 6] for view in views] for t in range(3)]
 
 
-def _built(name: str, parts: int) -> Method:
+def _built(name: str) -> Method:
     method_name, options = CASES[name]
     torch.manual_seed(0)
     method = small.built(method_name, **options)
-    if parts > 1 and hasattr(method, "group_loss"):
-        # CLD groups the images of each rank by themselves, so one process must do the same
-        whole = method.group_loss
-        method.group_loss = lambda *views: torch.stack(  # type: ignore[assignment]
-            [whole(*part) for part in zip(*(v.chunk(parts) for v in views), strict=True)]).mean()
     return method
 
 

@@ -19,7 +19,7 @@ from harness.errors import Problems
 from methods import load
 from methods.base import Batch, Info
 from methods.limits import value
-from methods.options import build
+from methods.options import build, keyed, options_of, setting
 from methods.parts.cancellation import cancelled_nce
 from methods.parts.grouping import cross_level, empty_groups, kmeans
 from methods.parts.losses import info_nce, unit
@@ -356,3 +356,45 @@ def test_infomin_cld_writes_its_keys_twice_as_released() -> None:
         method.after_step(0.0)
         pointers.append(int(method.instance.queue.pointer))
     assert pointers == [2 * BATCH, BATCH] and losses[0] > losses[1]
+
+
+def test_an_added_option_is_in_no_key_at_its_default(tmp_path: Path) -> None:
+    """Results from before it still count; away from its default it is named, and built with."""
+    config = SPECS["cld"].options
+    added = [name for name, limits in config.items() if limits.added]
+    assert added == ["key_splits", "group_splits"]
+    assert options_of(load(SPECS["cld"]).Config) == config
+    whole = {name: limits.default for name, limits in config.items()}
+    assert set(keyed(config, whole)) == set(config) - set(added)
+    assert keyed(config, {**whole, "group_splits": 2})["group_splits"] == 2
+    assert setting(config, keyed(config, whole), "group_splits") == 1
+    row = ("grid.methods=[cld,simsiam]", "grid.seeds=[0]", "grid.conditions=[curated]")
+
+    def named(*more: str) -> set[str]:
+        stages = [s for s in plan_of(tmp_path, *row, *more).stages if s.kind == "pretrain"]
+        assert len(stages) == 2
+        return {name for s in stages for name in (*s.params["options"], *s.params["training"])}
+
+    later = {*added, "fixed_predictor", "decay_all"}
+    assert not named() & later
+    assert later == named("method.cld.key_splits=2", "method.cld.group_splits=2",
+                          "method.simsiam.fixed_predictor=true",
+                          "scale.training.decay_all=true") & later
+    with pytest.raises(Problems, match="'decay_all' is of sgd and adamw"):
+        named("scale.training.decay_all=true", "scale.training.optimizer=lars")
+
+
+def test_cld_groups_parts_of_the_batch_apart() -> None:
+    """As released on 8 GPUs: the loss is the mean of the parts', each as if it were a batch."""
+    torch.manual_seed(0)
+    views = [unit(torch.randn(BATCH, 8)) for _ in range(2)]
+    whole, split = built("cld", groups=4), built("cld", groups=4, group_splits=2)
+    halves = [whole.group_loss(*(v[part] for v in views))
+              for part in (slice(BATCH // 2), slice(BATCH // 2, BATCH))]
+    torch.testing.assert_close(split.group_loss(*views), torch.stack(halves).mean())
+    assert not torch.allclose(split.group_loss(*views), whole.group_loss(*views))
+
+
+def test_simsiams_predictor_may_keep_its_rate() -> None:
+    assert built("simsiam").fixed_rate == ()
+    assert built("simsiam", fixed_predictor=True).fixed_rate == ("predictor",)

@@ -67,7 +67,7 @@ def test_four_processes_equal_one(name: str, shared: Path, tmp_path: Path) -> No
 
 def _compare(name: str, folder: Path, size: int, tmp_path: Path) -> None:
     """What the first rank has found against this process's, and against the other ranks'."""
-    one, first = ranks.measured(name, tmp_path, parts=size), load(folder, name, 0)
+    one, first = ranks.measured(name, tmp_path), load(folder, name, 0)
     _assert_steps_equal(first["single"], one["single"], name, 1e-5)
     # some methods ask for float32 in their loss, and the loop does for a loss in parts
     exact = one["double"]["losses"].dtype is torch.float64

@@ -116,3 +116,20 @@ def test_a_parameter_may_get_its_first_gradient_late() -> None:
         (layers[0] if step < 2 else layers)(torch.ones(2, 3)).sum().backward()
         optimizer.step()
         assert torch.equal(layers[1].weight, frozen) == (step < 2)
+
+
+def test_what_decays_and_whose_rate_is_fixed() -> None:
+    """As released: SGD over all decays biases too; SimSiam's predictor keeps its rate."""
+    module = nn.ModuleDict({"body": nn.Linear(3, 2), "predictor": nn.Linear(2, 2)})
+    usual = parameter_groups(module, 0.1)
+    assert [(g["weight_decay"], len(g["params"]), "fixed" in g) for g in usual] == [
+        (0.1, 2, False), (0.0, 2, False)]
+    every = parameter_groups(module, 0.1, decay_all=True)
+    assert [g["weight_decay"] for g in every] == [0.1, 0.1]
+    optimizer = build_optimizer(module, "sgd", lr=0.5, decay_all=True, fixed=("predictor",))
+    held = {id(p) for p in module["predictor"].parameters()}
+    set_lr(optimizer, 0.2)
+    rates = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
+    assert len(rates) == 4
+    assert {rate for p, rate in rates.items() if p in held} == {0.5}
+    assert {rate for p, rate in rates.items() if p not in held} == {0.2}

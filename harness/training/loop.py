@@ -100,7 +100,8 @@ class Loop:
             self.num_steps) if self.num_steps else 0
         self.optimizer = build_optimizer(
             job.method, training.optimizer, lr=training.lr, momentum=training.momentum,
-            weight_decay=training.weight_decay)
+            weight_decay=training.weight_decay, decay_all=training.decay_all,
+            fixed=job.method.fixed_rate)
         self.batches = job.feed.batches(self.part_size, derive(job.seed, "sampling"))
         # on the CPU whatever the device, as the views ask for: the same crops everywhere
         self.augmentation = torch.Generator().manual_seed(derive(job.seed, "views"))

@@ -81,33 +81,41 @@ def _trust(params: list[Tensor], grads: list[Tensor], eta: float) -> list[Tensor
     return list(torch.where((p > 0) & (g > 0), eta * p / g, torch.ones_like(p)).unbind())
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(module: nn.Module, weight_decay: float, *, decay_all: bool = False,
+                     fixed: Iterable[str] = ()) -> list[dict[str, Any]]:
     """Trainable parameters in two groups: matrices, then vectors and scalars.
 
     Biases and normalisation parameters are the tensors of fewer than two dimensions: they get
     neither weight decay nor LARS adaptation, as in the official BYOL and SimCLR code.
+    decay_all: they are decayed too, as in the released MoCo, CLD and SimSiam.
+    fixed: children with two groups of their own, last, which `set_lr` leaves alone.
     """
-    params = [p for p in module.parameters() if p.requires_grad]
-    matrices = [p for p in params if p.ndim > 1]
-    vectors = [p for p in params if p.ndim <= 1]
+    held = {id(p) for name in fixed for p in module.get_submodule(name).parameters()}
     groups: list[dict[str, Any]] = []
-    if matrices:
-        groups.append({"params": matrices, "weight_decay": weight_decay, "adapt": True})
-    if vectors:
-        groups.append({"params": vectors, "weight_decay": 0.0, "adapt": False})
+    for own in (False, True):
+        params = [p for p in module.parameters() if p.requires_grad and (id(p) in held) is own]
+        matrices = [p for p in params if p.ndim > 1]
+        vectors = [p for p in params if p.ndim <= 1]
+        said = {"fixed": True} if own else {}
+        if matrices:
+            groups.append({"params": matrices, "weight_decay": weight_decay, "adapt": True, **said})
+        if vectors:
+            groups.append({"params": vectors, "weight_decay": weight_decay if decay_all else 0.0,
+                           "adapt": False, **said})
     return groups
 
 
 def build_optimizer(module: nn.Module, name: str, *, lr: float, momentum: float = 0.9,
-                    weight_decay: float = 0.0, nesterov: bool = False) -> Optimizer:
+                    weight_decay: float = 0.0, nesterov: bool = False, decay_all: bool = False,
+                    fixed: Iterable[str] = ()) -> Optimizer:
     """The optimiser `name` over `parameter_groups(module)`; Adam's beta1 is `momentum`.
 
-    nesterov: for "sgd" only.
+    nesterov: for "sgd" only; decay_all, fixed: see `parameter_groups`.
 
     "lars" is BYOL's order, "lars_simclr" SimCLR's. Raises ValueError for an unknown name, naming
     the valid ones.
     """
-    groups = parameter_groups(module, weight_decay)
+    groups = parameter_groups(module, weight_decay, decay_all=decay_all, fixed=fixed)
     if name in ("lars", "lars_simclr"):
         return LARS(groups, lr, momentum, order="byol" if name == "lars" else "simclr")
     for group in groups:
@@ -137,6 +145,7 @@ def _with_buffers(optimizer: Optimizer, momentum: float) -> Optimizer:
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:
-    """Use `lr` in every group from the next step on."""
+    """Use `lr` from the next step on, in every group whose rate is not fixed."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        if not group.get("fixed"):
+            group["lr"] = lr

@@ -29,6 +29,15 @@ def rank() -> int:
     return distributed.get_rank() if world() > 1 else 0
 
 
+def deal(option: str, parts: int, batch_size: int) -> None:
+    """Raise ValueError where several processes cannot have equal shares of a batch's parts."""
+    if parts > 1 and world() > 1 and (parts % world() or batch_size % parts):
+        raise ValueError(
+            f"option '{option}' {parts} over {world()} processes: choose a multiple of {world()}"
+            f" that divides the batch of {batch_size}"
+        )
+
+
 def gather(x: Tensor, views: int = 1) -> Tensor:
     """Return all ranks' rows (V N, ...) of x (V n, ...), view by view; differentiable.
 

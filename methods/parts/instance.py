@@ -41,7 +41,8 @@ def instance_branch(config: Any, online: Sequence[nn.Module], info: Info) -> Bra
         predictor = mlp([width, config.hidden_dim, width], last_bias=False)
         return TargetBranch(online, predictor, config.momentum)
     queue = Queue(config.queue_size, width, uniform=config.instance == "moco")
-    settings = config.temperature, config.momentum, config.instance == "mocov2"
+    first = config.instance == "mocov2"
+    settings = config.temperature, config.momentum, first, config.key_splits
     if config.instance == "infomin":
         return JigsawBranch(online, queue, *settings, rewrite=released)
     return QueueBranch(online, queue, *settings)
