@@ -28,6 +28,8 @@ INCONCLUSIVE, NOT_RUN = "inconclusive", "not run"
 VERDICTS = (SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_RUN)
 # Epochs of experts are rounded to steps: equal budgets may differ in images seen by so much.
 EQUAL_BUDGET = 0.02
+# What a claim says that is tested at equal budgets only, and how a note begins that they are not.
+AT_EQUAL, UNEQUAL = "at equal budget", "not of equal budget: "
 SEEDS_IN_A_COMMAND = 20
 
 
@@ -289,7 +291,7 @@ def _budgets(claim: Claim, measured: Measured, columns: Columns) -> list[str]:
     if not trained or max(trained.values()) <= min(trained.values()) * (1 + EQUAL_BUDGET):
         return []
     listed = ", ".join(f"{row} {images:,.0f}" for row, images in trained.items())
-    return [f"not of equal budget: images seen {listed}"]
+    return [f"{UNEQUAL}images seen {listed}"]
 
 
 def _keys(measured: Measured, columns: Columns) -> tuple[str, ...]:
@@ -336,6 +338,9 @@ def _least(link: Link, claim: Claim) -> float:
 def _verdict(entry: Entry, level: float) -> Entry:
     """Supported, contradicted, or inconclusive with what would settle it."""
     alpha, made = 1 - level, entry.links
+    unequal = next((note for note in entry.notes if note.startswith(UNEQUAL)), "")
+    if unequal and AT_EQUAL in entry.claim.statement:
+        return replace(entry, why=f"not comparable, {unequal}")
     if math.isnan(entry.p):
         few = min(link.estimate.n for link in made)
         why = f"n={few}: a test needs at least two seeds" if few < 2 else \

@@ -9,7 +9,7 @@ frozen networks are scored by `linear`, whatever linear protocol the paper has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,6 +30,8 @@ SIZES = ("hidden_dim", "output_dim", "queue_size", "prototypes", "groups", "k", 
          "top_k", "memory_multiplier", "negatives")
 # What a twin does for every linear evaluation of a frozen network: minutes less on a CPU.
 FROZEN = "linear"
+# Data sets that every evaluation tests on 224 of 256 pixels.
+CENTRED = ("imagenet", "imagenet100", "places365")
 Fill = Mapping[str, Any]
 
 
@@ -183,9 +185,29 @@ class Published(Scale):
         return f"{self.protocol(fill)}@{name}"
 
     def differs(self, table: PaperTable, fill: Fill) -> list[str]:
-        """What the command line has changed."""
+        """What the command line has changed, what the fill names, and how images are cropped."""
         changed = self.config.get("changed") or ()
-        return [f"schedule: {', '.join(changed)}"] if changed else []
+        return [*([f"schedule: {', '.join(changed)}"] if changed else []),
+                *fill.get("differs", ()), *self._cropped(fill)]
+
+    def _cropped(self, fill: Fill) -> Iterator[str]:
+        """What differs where only the centre square of a photograph is at hand, at the image size.
+
+        The papers crop views from whole photographs, and test on 224 pixels of a shorter side of
+        256; frozen features of other data sets are of such squares in DnC (appendix F.1) too.
+        """
+        trained, target = (SOURCES.get(str(name)) for name in
+                           (fill["pretrain"]["dataset"], fill["target"]))
+        if trained is not None and trained.squares:
+            yield ("data: pre-training crops are taken from the centre square of each photograph, "
+                   "published: from all of it")
+        base = str(fill["evaluation"])
+        named = merged(self.config.get("protocols") or {}).get(base) or {}
+        crops = evaluations()[str(named.get("evaluation", base))].takes == "encoder"
+        if target is not None and target.squares and (crops or str(fill["target"]) in CENTRED):
+            yield ("protocol: tested on the centre square at the image size, published: on 224 of "
+                   "256 pixels of the shorter side"
+                   + (", trained on crops of all of it" if crops else ""))
 
     def note(self, table: PaperTable) -> str:
         """Epochs as published, and in what unit."""

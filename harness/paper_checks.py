@@ -14,11 +14,13 @@ from .errors import UserError, unknown
 MEASURED_BY = ("authors", "quoted", "unstated")
 ROLES = ("role", "dataset")
 FILL = ("method", "options", "views", "pretrain", "epochs", "evaluation", "target", "metric",
-        "evaluation_options", "training", "setting")
+        "evaluation_options", "training", "setting", "differs")
 SETTING = ("backbone", "image_size", "training", "views")
 # A learning rate per 256 images as published, beside that of the recipe at hand.
 RATES = ("base_lr", "recipe_lr")
 ASSUMED = ("epochs", "why")
+# In what a cell here may be unlike the published one.
+DIFFERS = ("data", "schedule", "protocol", "method")
 
 
 def check_value(value: Any, kind: str, name: str, where: str) -> None:
@@ -51,6 +53,10 @@ def check_fill(fill: Any, where: str) -> None:
     for name, values in fill.get("training", {}).items():
         check_keys(values, RATES, f"{where}: fill: training: {name}")
     check_setting(fill.get("setting", {}), f"{where}: fill: setting")
+    if not all(isinstance(line, str) and line.partition(": ")[0] in DIFFERS
+               for line in listed(fill.get("differs", [f"{DIFFERS[0]}: "]), f"{where}: differs")):
+        raise UserError(f"{where}: fill: differs: a list of lines that begin with "
+                        f"{' or '.join(DIFFERS)}, a colon and a space")
     if "epochs" in fill and not is_number(fill["epochs"]):
         raise UserError(f"{where}: fill: epochs is '{fill['epochs']}', not a number")
 

@@ -41,7 +41,7 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
     "cld-byol": ("cld", {"instance": "byol", "variant": "paper"}),
     "cld-infomin": ("cld", {"instance": "infomin"}),
     "cld-npid": ("cld", {"instance": "npid", "momentum": 0.5, "head": "linear"}),
-    "cld-split": ("cld", {"key_splits": 4, "group_splits": 2, "groups": 3}),
+    "cld-shuffled": ("cld", {"key_splits": 4, "group_splits": 2, "groups": 3}),
     "fnc-paper": ("fnc", {"variant": "paper", "support_size": 2, "aggregate": "mean"}),
     "fnc-support": ("fnc", {"multi_crop": False, "support_size": 2, "memory_multiplier": 0,
                             "score_views": "support", "mode": "elimination", "threshold": 0.0}),

@@ -161,6 +161,10 @@ def test_unequal_budgets_are_told(tmp_path: Path) -> None:
     measured = read(synthetic.write(tmp_path, plan, frame))
     entry, = claims_sheet([measured], write_claims(tmp_path, PLANTED[0])).entries
     assert entry.notes == ("not of equal budget: images seen dnc 200,000, moclr 100,000",)
+    assert entry.verdict == SUPPORTED  # it does not say at what budget
+    said = {**PLANTED[0], "statement": "DnC beats MoCLR at equal budget."}
+    entry, = claims_sheet([measured], write_claims(tmp_path, said)).entries
+    assert entry.verdict == INCONCLUSIVE and entry.why == f"not comparable, {entry.notes[0]}"
 
 
 # -- errors at their level ------------------------------------------------------------------------

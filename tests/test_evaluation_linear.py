@@ -113,3 +113,21 @@ def test_training_on_both_splits_reads_them_where_they_are(monkeypatch: pytest.M
         (found,) = linear.path((data.train, data.validation), [1e-2], data.num_classes)
         assert _gap(joined, found) < 1e-6
         assert torch.equal(found.predict(joined.features), whole.predict(joined.features))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_features_as_they_are(monkeypatch: pytest.MonkeyPatch, whole: bool) -> None:
+    """The minimum on rows that are not standardised, read at once or in blocks; old keys stay."""
+    if not whole:
+        monkeypatch.setattr(linear, "RESIDENT", 0)
+    features, labels = fixtures.gaussian(200, 6, 3, seed=0, noise=2.0)
+    train = TrainSplit(features * torch.tensor([1.0, 3, 10, 1, 0.2, 1]) + 2, labels)
+    (found,) = linear.path(train, [1e-2], 3, rows="as_is")
+    x = train.features.double()
+    reference = LogisticRegression(C=1 / (200 * 1e-2), tol=1e-9, max_iter=9000).fit(
+        x.numpy(), labels.numpy())
+    theirs = torch.from_numpy(reference.predict_proba(x.numpy()))
+    torch.testing.assert_close(found.scores(x).softmax(1), theirs, rtol=1e-3, atol=1e-4)
+    known, config = evaluation("linear"), linear.Config()
+    assert "rows" not in known.keyed(vars(config))
+    assert known.keyed(vars(replace(config, rows="as_is")))["rows"] == "as_is"

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from harness.evaluation import evaluation, linear_sgd
+from harness.evaluation import heads as training
 from harness.evaluation.heads import Heads, Rows, batches
 from harness.evaluation.sgd_config import Settings, Sgd
 from harness.evaluation.splits import Features
@@ -103,3 +104,14 @@ def test_divergence_several_classes_and_bad_settings_are_named() -> None:
                          ({"schedule": "cosin"}, "one of cosine, step, constant")):
         with pytest.raises(ValueError, match=message):
             evaluation("linear_sgd").configure(bad)
+
+
+def test_the_drop_at_a_milestone_is_an_option_that_leaves_old_keys() -> None:
+    config = replace(GRID, schedule="step", milestones=(0.5, 0.75))
+    assert [training.factor(config, step, 8) for step in (0, 4, 6)] == pytest.approx([1, 0.1, 0.01])
+    infomin = replace(config, drop=0.2)
+    assert [training.factor(infomin, step, 8) for step in (0, 4)] == pytest.approx([1, 0.2])
+    known = evaluation("linear_sgd")
+    whole = {name: limits.default for name, limits in known.options.items()}
+    assert "drop" not in known.keyed(whole)
+    assert known.keyed({**whole, "drop": 0.2})["drop"] == 0.2

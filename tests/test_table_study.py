@@ -30,6 +30,11 @@ DERIVED = {(name, at) for name, t in TABLES.items() for at, c in t.by_place.item
 FILLABLE = {(name, c.key, c.column) for name, t in TABLES.items() for c in t.cells
             if (c.fill or c.stand_in) and not c.derived}
 
+SQUARES = ["data: pre-training crops are taken from the centre square of each photograph, "
+           "published: from all of it",
+           "protocol: tested on the centre square at the image size, published: on 224 of 256 "
+           "pixels of the shorter side, trained on crops of all of it"]
+
 
 @cache
 def composed(*arguments: str) -> dict[str, Any]:
@@ -157,16 +162,19 @@ def test_cifar_tables_have_their_own_network_and_settings(paper: Plan) -> None:
     cell = cells_of(paper, "cld/cifar_npid")["NPID+CLD,paper,Linear,cifar10", "top1"]
     run = stages_of(paper, cell)[0]
     assert run.params["backbone"]["name"] == "resnet18" and run.params["image_size"] == 32
-    assert run.params["training"]["batch_size"] == 256 and run.params["training"]["lr"] == 0.06
-    assert cell["evaluation"] == "knn_k200_sigma0.1@cifar10-32px"
+    training = run.params["training"]
+    assert (training["batch_size"], training["lr"], training["schedule"], training["decay_all"],
+            run.params["views"]) == (256, 0.06, "cosine_cld", True, {"colour": "sequential"})
+    assert not {"key_splits", "group_splits"} & set(run.params["options"])  # one GPU
+    assert cell["evaluation"] == "knn_output_k200_sigma0.1@cifar10-32px"
     assert stages_of(paper, cell)[-2].params["data"]["image_size"] == 32
 
 
 def test_a_stand_in_is_no_verdict(paper: Plan) -> None:
     cell = cells_of(paper, "dnc/table3")["JFT-300M,DnC,R-50,4500", "imagenet_top1"]
     assert cell["condition"] == "yfcc100m"
-    assert cell["differs"] == ["data: JFT-300M is private; yfcc100m stands in"]
-    assert "differs" not in cells_of(paper, "dnc/table1")["BYOL,1000", "top1"]
+    assert cell["differs"][0] == "data: JFT-300M is private; yfcc100m stands in"
+    assert cells_of(paper, "dnc/table1")["BYOL,1000", "top1"]["differs"] == SQUARES
 
 
 @pytest.mark.parametrize("scale", ["paper", "smoke"])
@@ -186,7 +194,7 @@ def test_what_the_command_line_changes_is_named(nowhere: Path) -> None:
     plan = planned("dnc/table1", "paper", nowhere, "scale.training.batch_size=1024",
                    "targets.imagenet.path=/nowhere")
     cell = cells_of(plan, "dnc/table1")["BYOL,1000", "top1"]
-    assert cell["differs"] == ["schedule: scale.training.batch_size=1024"]
+    assert cell["differs"] == ["schedule: scale.training.batch_size=1024", *SQUARES]
 
 
 def test_the_place_of_a_data_set_is_said_once(nowhere: Path) -> None:
@@ -194,7 +202,19 @@ def test_the_place_of_a_data_set_is_said_once(nowhere: Path) -> None:
         plan = planned("dnc/table1", "paper", nowhere, *argument.split())
         assert {c.data["path"] for c in plan.study.conditions} == {"/nowhere"}
         assert {e.data["path"] for e in plan.study.evaluations.values()} == {"/nowhere"}
-        assert "differs" not in cells_of(plan, "dnc/table1")["BYOL,1000", "top1"]
+        assert cells_of(plan, "dnc/table1")["BYOL,1000", "top1"]["differs"] == SQUARES
+
+
+def test_no_verdict_where_photographs_are_cropped_otherwise(paper: Plan) -> None:
+    """Squares of ImageNet are no photographs; YFCC100M is whole, DnC's 12 sets are squares too."""
+    def told(table: str, row: str, column: str) -> list[str]:
+        return list(cells_of(paper, table)[row, column].get("differs", ()))
+
+    assert told("cld/cifar_npid", "NPID,README,Linear,cifar10", "top1") == []
+    assert told("dnc/table3", "YFCC100M,DnC,R-50,4500", "imagenet_top1") == SQUARES[1:]
+    assert told("dnc/table4", "YFCC100M,DnC-4.5k", "food101") == []
+    infomin = told("cld/imagenet_infomin", "InfoMin,MLP,100", "top1")
+    assert infomin[1:] == SQUARES and "RandAugment" in infomin[0]
 
 
 def test_absent_data_is_a_caution_of_a_dry_run_and_an_error_of_a_run(nowhere: Path) -> None:

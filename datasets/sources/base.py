@@ -67,6 +67,7 @@ class Source(ABC):
     metric: ClassVar[str] = "top1"  # of the transfer protocol: top1, mean_per_class or map11
     multilabel: ClassVar[bool] = False  # labels hold several classes, see datasets.multilabel
     labelled: ClassVar[bool] = True  # False: every training image is of the one class 'unlabelled'
+    squares: ClassVar[bool] = False  # what is left of a photograph is its centre square
     huge: ClassVar[bool] = False  # never listed, never decoded into memory: read shard by shard
 
     @classmethod

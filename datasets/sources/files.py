@@ -42,6 +42,7 @@ class Files(HeldOut):
 
     identity = "order, class, name and size of the files: their content is published, not hashed"
     native_side = 224
+    squares = True
     official: ClassVar[dict[str, tuple[int, ...]]] = {}  # published number(s) of images of a part
 
     @property

@@ -128,8 +128,8 @@ def batches(count: int, config: Sgd, seed: int) -> Iterator[tuple[Sampler, Tenso
 
 
 def factor(config: Sgd, step: int, total: int) -> float:
-    """What the learning rates are multiplied by: half a cosine, or 0.1 ** milestones passed."""
+    """What the learning rates are multiplied by: half a cosine, or drop ** milestones passed."""
     if config.schedule == "step":
-        return float(0.1 ** sum(step >= total * share for share in config.milestones))
+        return float(config.drop ** sum(step >= total * share for share in config.milestones))
     return schedules.learning_rate(config.schedule, step, total, 0, 1.0)
 

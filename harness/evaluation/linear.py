@@ -30,9 +30,9 @@ RESIDENT = 2**27  # numbers of a training split that is standardised once: 1 GiB
 @dataclass(frozen=True)
 class Config:
     """Options of the linear evaluation; the transfer protocol is l2_min 1e-6, l2_max 1e5,
-    l2_count 45 and retrain."""
+    l2_count 45, retrain and rows as_is."""
 
-    ADDED: ClassVar[tuple[str, ...]] = ("retrain",)
+    ADDED: ClassVar[tuple[str, ...]] = ("retrain", "rows")
     l2_min: float = option(1e-5, above=0, help="weakest penalty of the path")
     l2_max: float = option(10.0, above=0, help="strongest penalty; C = 1 / (n l2) elsewhere")
     l2_count: int = option(13, at_least=1, help="log-spaced penalties, chosen from on validation",
@@ -42,11 +42,13 @@ class Config:
     dtype: str = option("float64", choices=("float64", "float32"), help="of the optimisation")
     retrain: bool = option(False, help="fit again to train and validation with the chosen l2",
                            source="arXiv 1805.08974, appendix A.4")
+    rows: str = option("standard", choices=("as_is", "standard"),
+                       help="features as they are, as no paper says otherwise, or standardised")
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """Standardised features -> logits: `mean`, `scale` (d,), `weight` (d, C), `bias` (C,)."""
+    """Features -> logits: `mean`, `scale` (d,), 1 as they are; `weight` (d, C), `bias` (C,)."""
 
     mean: Tensor
     scale: Tensor
@@ -65,9 +67,9 @@ class Classifier:
 
 @register("linear", config=Config, revision=2, several=True, ranks=True)
 def linear(data: Features, config: Config, class_counts: Sequence[int] | None) -> dict[str, Any]:
-    """Logistic regression on standardised features; l2 is chosen on the validation split."""
+    """Logistic regression on standardised features or as they are; l2 is chosen on validation."""
     classifiers = list(path(data.train, penalties(config), data.num_classes,
-                            config.max_iterations, config.dtype))
+                            config.max_iterations, config.dtype, config.rows))
     balanced = config.select == "balanced" and data.metric == "top1"
     metric = MEAN_PER_CLASS if balanced else data.metric
 
@@ -79,7 +81,7 @@ def linear(data: Features, config: Config, class_counts: Sequence[int] | None) -
     selected = {"l2": chosen.l2, f"validation_{name}": value}
     if config.retrain:
         (chosen,) = path((data.train, data.validation), [chosen.l2], data.num_classes,
-                         config.max_iterations, config.dtype)
+                         config.max_iterations, config.dtype, config.rows)
     return report_scores(_all_scores(chosen, data.test.features), data.test.read_labels(),
                          data.metric, class_counts, selected)
 
@@ -100,22 +102,25 @@ def penalties(config: Config) -> list[float]:
 
 
 def path(splits: Labelled | Sequence[Labelled], l2_values: Sequence[float], num_classes: int,
-         max_iterations: int = 200, dtype: str = "float64") -> Iterator[Classifier]:
+         max_iterations: int = 200, dtype: str = "float64",
+         rows: str = "standard") -> Iterator[Classifier]:
     """A classifier for each penalty, each starting from the one before.
+
+    rows: "as_is" centres the features only, which the unpenalised bias makes no difference of.
 
     Each minimises mean cross entropy + l2 / 2 |W|^2 over weights W (d, C) and an unpenalised bias.
     splits: what it is fitted to, one after the other; large ones stay where they are.
     """
     parts = (splits,) if isinstance(splits, Labelled) else tuple(splits)
     if sum(part.features.numel() for part in parts) > RESIDENT:
-        yield from _path_in_blocks(parts, l2_values, num_classes, max_iterations, dtype)
+        yield from _path_in_blocks(parts, l2_values, num_classes, max_iterations, dtype, rows)
         return
     features = torch.cat([part.features.to(getattr(torch, dtype)) for part in parts])
     labels = torch.cat([part.labels for part in parts])
     mean = features.mean(0)
     scale = features.std(0, correction=0)
     # a constant feature carries nothing and would be divided by 0
-    scale = torch.where(scale > 1e-12, scale, torch.ones_like(scale))
+    scale = torch.where((scale > 1e-12) & (rows == "standard"), scale, torch.ones_like(scale))
     axes, variance = principal_axes(standardise(features, mean, scale))
     z = standardise(features, mean, scale) @ axes
     parameters = z.new_zeros(z.shape[1] + 1, num_classes)
@@ -125,10 +130,10 @@ def path(splits: Labelled | Sequence[Labelled], l2_values: Sequence[float], num_
 
 
 def _path_in_blocks(parts: Sequence[Labelled], l2_values: Sequence[float], num_classes: int,
-                    max_iterations: int, dtype: str) -> Iterator[Classifier]:
+                    max_iterations: int, dtype: str, rows: str) -> Iterator[Classifier]:
     """As `path`, reading the features block by block in every evaluation of the loss."""
     kind = getattr(torch, dtype)
-    mean, scale, square = moments([part.features for part in parts])
+    mean, scale, square = moments([part.features for part in parts], rows)
     axes, variance = axes_of(square, kind)
     mean, scale = mean.to(kind), scale.to(kind)
     parameters = axes.new_zeros(axes.shape[1] + 1, num_classes)
@@ -141,8 +146,11 @@ def _path_in_blocks(parts: Sequence[Labelled], l2_values: Sequence[float], num_c
         yield Classifier(mean, scale, axes @ parameters[:-1], parameters[-1], l2)
 
 
-def moments(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and deviation (d,), and the mean product (d, d) of standardised rows, float64."""
+def moments(parts: Sequence[Tensor], rows: str = "standard") -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and deviation (d,), and the mean product (d, d) of standardised rows, float64.
+
+    With rows "as_is" the deviation is 1.
+    """
     n, d, device = sum(map(len, parts)), parts[0].shape[1], parts[0].device
     mean = torch.zeros(d, dtype=torch.float64, device=device)
     for block in (block for part in parts for block in part.split(ROWS)):
@@ -152,7 +160,7 @@ def moments(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         centred = block.double() - mean
         square.addmm_(centred.T, centred, alpha=1 / n)
     scale = square.diagonal().sqrt()
-    scale = torch.where(scale > 1e-12, scale, torch.ones_like(scale))
+    scale = torch.where((scale > 1e-12) & (rows == "standard"), scale, torch.ones_like(scale))
     return mean, scale, square / scale / scale[:, None]
 
 

@@ -37,7 +37,7 @@ class Sgd:
     momentum: float = option(0.9, at_least=0, below=1)
     nesterov: bool = option(True, source="arXiv 2105.08054, appendix F")
     schedule: str = option("cosine", choices=("cosine", "step", "constant"),
-                           help="step: times 0.1 at each milestone")
+                           help="step: times `drop` at each milestone")
     milestones: tuple[float, ...] = option((0.6, 0.8), above=0, below=1,
                                            help="shares of the training, schedule=step")
     retrain: bool = option(False, help="train the chosen setting again on train and validation")
@@ -45,7 +45,10 @@ class Sgd:
     products: str = option("fp32", choices=("fp32", "bf16"),
                            help="bf16: rounds what is multiplied; sums and updates stay fp32")
 
-    ADDED: ClassVar[tuple[str, ...]] = ("products",)
+    drop: float = option(0.1, above=0, at_most=1, help="what the rate is multiplied by at each "
+                         "milestone; InfoMin 0.2")
+
+    ADDED: ClassVar[tuple[str, ...]] = ("products", "drop")
 
     def grid(self) -> list[Settings]:
         """Every learning rate, scaled by batch_size / 256, with every weight decay."""
