@@ -217,10 +217,10 @@ def _rows(config: Mapping[str, Any], specs: Mapping[str, MethodSpec],
           problems: list[str]) -> tuple[Row, ...]:
     grid = config["grid"]
     variants = schema.mapping(grid.get("variants"), "grid.variants", problems)
-    labels = config["labels"]
+    scale, labels = config["scale"].get("variants") or {}, config["labels"]
     rows = []
     for name in schema.names(grid["methods"], "grid.methods", problems):
-        variant = dict(variants.get(name) or {})
+        variant = merged(variants[name], scale.get(name)) if variants.get(name) else {}
         method = str(variant.pop("method", "checkpoint" if "checkpoint" in variant else name))
         if method not in specs:
             listed = {n for n, s in specs.items() if "teachers" not in s.needs} | set(variants)

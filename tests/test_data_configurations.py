@@ -87,6 +87,19 @@ def test_grids_plan_at_the_scale_of_the_papers(tmp_path: Path, few: Path) -> Non
         assert plan.cells and plan.todo == plan.stages, grid
 
 
+def test_rows_of_a_grid_may_have_settings_of_a_scale(tmp_path: Path, few: Path) -> None:
+    """FNC's baseline has FNC's rate in the papers' ablations, SimCLR its own; CLD its 8 GPUs'."""
+    plan = plan_of(tmp_path, "grid=ablations", "scale=paper", "data=imagenet",
+                   f"data.path={few}", "data.options.partial=true", "data.size=50",
+                   "grid.methods=[simclr,simclr_head3,fnc_attraction,cld]", "grid.seeds=[0]")
+    found = {c.row.id: c.stage.inputs["features"].inputs["encoder"].params for c in plan.cells
+             if c.evaluation == "linear"}
+    assert {name: p["training"]["lr"] for name, p in found.items()} == {
+        "simclr": 4.8, "simclr_head3": 6.4, "fnc_attraction": 6.4, "cld": 0.2}
+    assert found["cld"]["options"]["key_splits"] == found["cld"]["options"]["group_splits"] == 8
+    assert [name for name, p in found.items() if p["training"].get("decay_all")] == ["cld"]
+
+
 def test_dnc_at_the_scale_of_the_papers_has_its_schedule(tmp_path: Path, few: Path) -> None:
     plan = plan_of(tmp_path, "grid=curation_gap", "scale=paper", "data=imagenet",
                    f"data.path={few}", "data.options.partial=true", "data.size=50",
