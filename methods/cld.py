@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from methods.base import Batch, Info, Method
 from methods.options import option
-from methods.parts.distributed import deal, gather, world
-from methods.parts.grouping import cross_level, group
+from methods.parts.distributed import deal
+from methods.parts.grouping import cross_level_loss
 from methods.parts.heads import MLP, Jigsaw, forked
 from methods.parts.instance import VIEWS, instance_branch, instance_loss
 from methods.parts.losses import unit
@@ -42,8 +41,8 @@ class CLD(Method):
          "option 'eigenvectors' {eigenvectors} exceeds the batch of {batch_size // group_splits}:"
          " lower it"),
         ("key_splits > batch_size // 2 or group_splits > batch_size // 2",
-         "options 'key_splits' {key_splits} and 'group_splits' {group_splits}: one leaves parts of"
-         " fewer than 2 images of a batch of {batch_size}: lower it"),
+         "options 'key_splits' {key_splits}, 'group_splits' {group_splits}: parts of a batch of"
+         " {batch_size} need 2 images: lower them"),
     )
     warns = (
         ("groups > batch_size // group_splits",
@@ -73,20 +72,8 @@ class CLD(Method):
         output_dim: int = option(128, at_least=1, source="scripts/")
         queue_size: int = option(65536, at_least=1, source="models/builder.py")
         momentum: float = option(0.999, at_least=0, at_most=1, help="npid 0.5", source="scripts/")
-        key_splits: int = option(
-            1,
-            at_least=1,
-            added=True,
-            help="shuffling BN of a MoCo's keys on one device; 8 imitates the released 8 GPUs",
-            source="released models/builder.py and infomin/contrast_trainer.py",
-        )
-        group_splits: int = option(
-            1,
-            at_least=1,
-            added=True,
-            help="parts of the batch that are grouped apart; 8 imitates the released 8 GPUs",
-            source="released main_imagenet_moco_cld.py: each process groups its own images",
-        )
+        key_splits: int = option(1, at_least=1, added=True, help="shuffling BN; released: 8 GPUs")
+        group_splits: int = option(1, at_least=1, added=True, help="grouped apart; 8 GPUs")
         variant: str = option(
             "released",
             choices=("released", "paper"),
@@ -115,25 +102,8 @@ class CLD(Method):
         return MLP(*self.trunk, self.instance_head)
 
     def group_loss(self, g1_ND: Tensor, g2_ND: Tensor) -> Tensor:
-        """Return the cross-level loss: each view's features against the other view's groups.
-
-        Groups are those of the whole batch, however many processes share it, or with
-        `group_splits` of each of its parts, of which W ranks have group_splits / W each.
-        """
-        splits = self.config.group_splits
-        if splits == 1:
-            return self._grouped(gather(g1_ND), gather(g2_ND))
-        parts = zip(*(g_ND.tensor_split(splits // world()) for g_ND in (g1_ND, g2_ND)), strict=True)
-        return torch.stack([self._grouped(*part) for part in parts]).mean()
-
-    def _grouped(self, g1_ND: Tensor, g2_ND: Tensor) -> Tensor:
-        config, sides, released = self.config, [], self.config.variant == "released"
-        how = config.grouping, config.groups, config.iterations, config.eigenvectors, released
-        for g_ND in (g1_ND, g2_ND):
-            labels_N, centroids_KD = group(g_ND, *how)
-            sides.append((centroids_KD if released else centroids_KD.detach(), labels_N))
-        first = cross_level(g1_ND, *sides[1], config.group_temperature, released)
-        return (first + cross_level(g2_ND, *sides[0], config.group_temperature, released)) / 2
+        """Return the cross-level loss: each view's features against the other view's groups."""
+        return cross_level_loss(g1_ND, g2_ND, self.config, self.config.variant == "released")
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the instance loss and lambda times the group loss."""

@@ -5,10 +5,13 @@ Shapes: N images of the batch, D embedding width, K groups.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from methods.parts.distributed import gather, world
 from methods.parts.losses import full_precision
 
 
@@ -96,6 +99,30 @@ def group(
     if by == "kmeans":
         return kmeans(x_ND, groups, iterations, keep_empty)
     return normalised_cuts(x_ND, groups, iterations, eigenvectors, keep_empty=keep_empty)
+
+
+def cross_level_loss(g1_ND: Tensor, g2_ND: Tensor, config: Any, released: bool) -> Tensor:
+    """Return the mean over both directions of `cross_level`, by the options of CLD.
+
+    Groups are those of the whole batch, however many processes share it, or with `group_splits` of
+    each of its parts, of which W ranks have group_splits / W each: as released, where each of the
+    8 processes groups its own images (main_imagenet_moco_cld.py).
+    """
+    if config.group_splits == 1:
+        return _both_directions(gather(g1_ND), gather(g2_ND), config, released)
+    parts = config.group_splits // world()
+    pairs = zip(g1_ND.tensor_split(parts), g2_ND.tensor_split(parts), strict=True)
+    losses = [_both_directions(first, second, config, released) for first, second in pairs]
+    return torch.stack(losses).mean()
+
+
+def _both_directions(g1_ND: Tensor, g2_ND: Tensor, config: Any, released: bool) -> Tensor:
+    sides, how = [], (config.grouping, config.groups, config.iterations, config.eigenvectors)
+    for g_ND in (g1_ND, g2_ND):
+        labels_N, centroids_KD = group(g_ND, *how, released)
+        sides.append((centroids_KD if released else centroids_KD.detach(), labels_N))
+    first = cross_level(g1_ND, *sides[1], config.group_temperature, released)
+    return (first + cross_level(g2_ND, *sides[0], config.group_temperature, released)) / 2
 
 
 def spectral_embedding(x_ND: Tensor, eigenvectors: int, sigma: float) -> Tensor:
