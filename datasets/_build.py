@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,7 +13,9 @@ from datasets._compose import halves, joined
 from datasets._resolve import RESOLVED, foreign, known, open_source
 from datasets.controls import apply
 from datasets.messages import DatasetError, unknown
+from datasets.photographs import Photographs
 from datasets.sources import Source
+from datasets.sources.files import Files
 from datasets.sources.shards import Streamed
 from datasets.types import SPLITS, Images, Selection
 
@@ -75,8 +78,10 @@ def sample(resolved: Mapping[str, Any], split: Split, limit: int, path: str | Pa
     labels[:len(own)] = pool.labels[own]
     at = np.sort(np.random.default_rng(0).permutation(len(every))[:limit])
     chosen = every.at(at)
-    return Sample(_made(opened, source, resolved, split, chosen, packs, foreign_path), chosen,
-                  len(every), len(np.unique(every.index)), labels)
+    images = _made(opened, source, resolved, split, chosen, packs, foreign_path)
+    if isinstance(images.pixels, Photographs):  # few enough for memory
+        images = replace(images, pixels=images.pixels[:])
+    return Sample(images, chosen, len(every), len(np.unique(every.index)), labels)
 
 
 def _made(opened: Source | packing.Pack, source: Source, resolved: Mapping[str, Any], split: Split,
@@ -112,6 +117,9 @@ def _images(opened: Source | packing.Pack, source: Source, split: Split, chosen:
             seed: int) -> Images:
     """The chosen images of one source, each as itself or as a near duplicate."""
     pool = opened.pool(split).at(chosen.index)
+    if isinstance(source, Files) and source.whole:
+        photographs: Any = source.photographs(split, chosen.index)  # indexed like an array
+        return Images(photographs, pool.labels, pool.origin, opened.class_names)
     if isinstance(opened, Source):
         pixels = source.render(split, chosen.index, chosen.copy, seed)
     else:

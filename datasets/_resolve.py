@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 FIELDS = ("source", "path", "image_size", "size", "seed", "controls", "options")
 # what the fingerprint covers beside the content; the other fields follow from it
 RESOLVED = ("source", "image_size", "size", "seed", "controls", "options")
+NEW_PIXELS = ("correlation", "mixture", "spurious")  # controls whose images are in no file
 REVISION = 1  # of what a resolved specification means
 
 
@@ -58,10 +59,13 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
     # checked like any other, and then the same images as without them: one fingerprint, one key
     controls = {name: values for name, values in controls.items()
                 if not CONTROLS[name].idle(values)}
+    if getattr(source, "whole", False) and (made := [n for n in controls if n in NEW_PIXELS]):
+        raise DatasetError([f"control '{', '.join(made)}' makes images from squares, and "
+                            "data.options.whole=true has none: leave out one of them"])
     counts, images = _feasible(source, controls, size, seed or 0)
     resolved: dict[str, Any] = {
         "source": source.name, "image_size": source.side(), "size": size, "seed": seed,
-        "controls": controls, "options": _lasting_options(source), "images": images,
+        "controls": controls, "options": source.lasting(), "images": images,
         "class_counts": counts, "classes": len(source.class_names)}
     lacking = images - (sum(counts) if source.labelled else 0)
     if lacking and not source.multilabel:
@@ -116,12 +120,6 @@ def _source(spec: Mapping[str, Any], problems: list[str]) -> Source | None:
         return None
     path = spec.get("path")
     return cls(path=Path(str(path)).expanduser() if path else None, image_size=side, **given)
-
-
-def _lasting_options(source: Source) -> dict[str, Any]:
-    """The source's options that change the data, defaults included."""
-    values = {name: getattr(source, name) for name in source.options()}
-    return {name: value for name, value in values.items() if name not in source.transport}
 
 
 def _controls(given: Mapping[str, Any], problems: list[str]) -> dict[str, dict[str, Any]]:
@@ -190,6 +188,9 @@ def _meet(given: dict[str, Any], source: Source, problems: list[str]) -> None:
     if getattr(SOURCES.get(str(given["source"])), "huge", False):
         problems.append(f"controls.mixture.source '{given['source']}' is only read in order: name "
                         "a source that fits in memory")
+        return
+    if (given.get("options") or {}).get("whole"):
+        problems.append("controls.mixture.options.whole: a mixture is of squares, leave it out")
         return
     try:
         found = resolve(other)

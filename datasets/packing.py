@@ -99,10 +99,8 @@ def find(cache: Path, resolved: Mapping[str, Any], source: Source) -> Pack | Non
 
 def _made_so(source: Source) -> dict[str, Any]:
     """What decides, beside the content, what a pack of the source holds; JSON values."""
-    options = {name: getattr(source, name) for name in sorted(source.options())
-               if name not in source.transport}
     return {"version": VERSION, "revision": source.revision, "side": source.side(),
-            "options": options}
+            "options": dict(sorted(source.lasting().items()))}
 
 
 def pack(resolved: Mapping[str, Any], cache: Path, path: str | Path | None = None,
@@ -114,6 +112,9 @@ def pack(resolved: Mapping[str, Any], cache: Path, path: str | Path | None = Non
     them), for a full disk and for damage, BlockingIOError while another process packs the same.
     """
     source = open_source({key: resolved[key] for key in RESOLVED}, path)
+    if getattr(source, "whole", False):
+        raise DatasetError([f"a pack of source '{source.name}' holds squares: leave out "
+                            "data.options.whole, or write its files as shards (pack=shards)"])
     if found := find(cache, resolved, source):
         found.verify()
         return found

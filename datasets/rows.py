@@ -63,7 +63,7 @@ def take(pixels: NDArray[np.uint8], index: NDArray[np.int64]) -> NDArray[np.uint
         return cast("NDArray[np.uint8]", Rows(pixels, index))
     if isinstance(pixels, np.ndarray):
         return pixels[index]
-    return cast("NDArray[np.uint8]", pixels.at(index))  # Rows, or a Stream
+    return cast("NDArray[np.uint8]", pixels.at(index))  # Rows, a Stream, Photographs
 
 
 def settle(rows: Rows, limit: int = IN_MEMORY) -> NDArray[np.uint8]:

@@ -83,7 +83,7 @@ class Stream:
                ) -> tuple[NDArray[np.int64], list[NDArray[np.uint8]]]:
         """Positions and whole images (h, w, 3), at most `canvas` on a side, in threads."""
         one = partial(_decoded, limit=self.canvas, decoder=self.decoder)
-        found = list(_threads().map(one, samples))
+        found = list(threads().map(one, samples))
         if not any(isinstance(pixels, str) for pixels in found):
             return (np.array([sample.number for sample in samples], dtype=np.int64),
                     [pixels for pixels in found if not isinstance(pixels, str)])
@@ -139,7 +139,7 @@ def _decoded(sample: shards.Sample, limit: int, decoder: str) -> NDArray[np.uint
 _POOLS: dict[int, ThreadPoolExecutor] = {}
 
 
-def _threads() -> ThreadPoolExecutor:
+def threads() -> ThreadPoolExecutor:
     """Decoding threads of this process: one a processor that it may use."""
     own = os.getpid()
     if own not in _POOLS:  # a forked child has the parent's pool, but not its threads

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,12 +23,14 @@ from torch import Tensor, nn
 
 import datasets
 from datasets import multilabel, recipes, views
+from datasets.photographs import Photographs
 from datasets.rows import take
 from datasets.types import SPLITS, Images, Split
 from harness import foreign
 from harness.evaluation import clusters, evaluation, features
 from harness.evaluation.measures import MEAN_PER_CLASS, measure
 from harness.evaluation.network import Network
+from harness.evaluation.photographs import Whole
 from harness.evaluation.splits import Features, as_tensor
 from harness.evaluation.subject import Subject
 from harness.schema import Training
@@ -187,7 +189,9 @@ def _subject(stage: dict[str, Any], encoder: Path, work: Path, context: Context)
 
     def images(split: Split) -> tuple[Tensor, Tensor]:
         found = _images(params["data"], split, context)
-        return as_tensor(found.pixels), torch.from_numpy(_labels(found, params["data"]))
+        pixels: Any = found.pixels
+        shown = Whole(pixels) if isinstance(pixels, Photographs) else as_tensor(pixels)
+        return cast("Tensor", shown), torch.from_numpy(_labels(found, params["data"]))
 
     return Subject(
         network=lambda layer: Network(restore(encoder, context).eval(), layer),

@@ -30,7 +30,8 @@ SIZES = ("hidden_dim", "output_dim", "queue_size", "prototypes", "groups", "k", 
          "top_k", "memory_multiplier", "negatives")
 # What a twin does for every linear evaluation of a frozen network: minutes less on a CPU.
 FROZEN = "linear"
-# Data sets that every evaluation tests on 224 of 256 pixels.
+# Data sets that every evaluation tests on 224 of 256 pixels; others only those that crop, since
+# frozen features of them are of centre squares at the image size in DnC (appendix F.1).
 CENTRED = ("imagenet", "imagenet100", "places365")
 Fill = Mapping[str, Any]
 
@@ -161,7 +162,7 @@ class Published(Scale):
         name, size = self._named(table, fill, str(fill["pretrain"]["dataset"]))
         role = fill["pretrain"]["role"]
         if name not in self.conditions:
-            spec = self._spec(name.split("-")[0], size)
+            spec = self._spec(str(fill["pretrain"]["dataset"]), size, whole=True)
             self.conditions[name] = Condition(name, name, spec, role=str(role))
         return name
 
@@ -178,10 +179,13 @@ class Published(Scale):
     def evaluation(self, table: PaperTable, fill: Fill) -> str:
         """NAME@TARGET, the target at the image size of the row."""
         name, size = self._named(table, fill, str(fill["target"]))
-        source = str(fill["target"])
+        source, whole = str(fill["target"]), self._photographed(fill)
         given = merged((self.config.get("targets") or {}).get(source))
-        place = {k: v for k, v in self._spec(source, size).items() if k in ("path", "options")}
-        self.targets[name] = {"source": source, **place, **given, "image_size": size}
+        spec = self._spec(source, size, whole=whole)
+        if whole and source not in CENTRED and spec["options"].get("whole"):
+            name += "-whole"
+        place = {k: spec[k] for k in ("path", "options", "image_size")}
+        self.targets[name] = {"source": source, **given, **place}
         return f"{self.protocol(fill)}@{name}"
 
     def differs(self, table: PaperTable, fill: Fill) -> list[str]:
@@ -191,23 +195,33 @@ class Published(Scale):
                 *fill.get("differs", ()), *self._cropped(fill)]
 
     def _cropped(self, fill: Fill) -> Iterator[str]:
-        """What differs where only the centre square of a photograph is at hand, at the image size.
+        """What differs where data.options.whole=false leaves a photograph's centre square only.
 
         The papers crop views from whole photographs, and test on 224 pixels of a shorter side of
-        256; frozen features of other data sets are of such squares in DnC (appendix F.1) too.
+        256.
         """
-        trained, target = (SOURCES.get(str(name)) for name in
-                           (fill["pretrain"]["dataset"], fill["target"]))
-        if trained is not None and trained.squares:
+        def square(name: str) -> bool:
+            source = SOURCES.get(name)
+            options = self._spec(name, 0, whole=True)["options"]
+            return source is not None and source.squares and not options.get("whole")
+
+        if square(str(fill["pretrain"]["dataset"])):
             yield ("data: pre-training crops are taken from the centre square of each photograph, "
                    "published: from all of it")
-        base = str(fill["evaluation"])
-        named = merged(self.config.get("protocols") or {}).get(base) or {}
-        crops = evaluations()[str(named.get("evaluation", base))].takes == "encoder"
-        if target is not None and target.squares and (crops or str(fill["target"]) in CENTRED):
+        if self._photographed(fill) and square(str(fill["target"])):
             yield ("protocol: tested on the centre square at the image size, published: on 224 of "
                    "256 pixels of the shorter side"
-                   + (", trained on crops of all of it" if crops else ""))
+                   + (", trained on crops of all of it" if self._crops(fill) else ""))
+
+    def _crops(self, fill: Fill) -> bool:
+        """Whether the evaluation trains on crops."""
+        base = str(fill["evaluation"])
+        named = merged(self.config.get("protocols") or {}).get(base) or {}
+        return evaluations()[str(named.get("evaluation", base))].takes == "encoder"
+
+    def _photographed(self, fill: Fill) -> bool:
+        """Whether the evaluation is of whole photographs of its target."""
+        return self._crops(fill) or str(fill["target"]) in CENTRED
 
     def note(self, table: PaperTable) -> str:
         """Epochs as published, and in what unit."""
@@ -219,12 +233,16 @@ class Published(Scale):
         size = int(merged(table.setting, fill.get("setting")).get("image_size", usual))
         return (dataset if size == usual else f"{dataset}-{size}px"), size
 
-    def _spec(self, name: str, size: int) -> dict[str, Any]:
+    def _spec(self, name: str, size: int, *, whole: bool) -> dict[str, Any]:
+        """Published images; `whole` photographs, where they are files, unless said otherwise."""
         data, known = self.config["data"], (self.config.get("targets") or {}).get(name) or {}
         own = data if data["source"] == name else {}
+        options = dict(known.get("options") or own.get("options") or {})
+        reader = SOURCES.get(str(known.get("source", name)))
+        if whole and reader is not None and "whole" in reader.options():
+            options = {"whole": True, **options}
         return {"source": name, "path": known.get("path") or own.get("path"), "image_size": size,
-                "options": dict(known.get("options") or own.get("options") or {}), "size": None,
-                "controls": {}}
+                "options": options, "size": None, "controls": {}}
 
 
 class Twin(Scale):

@@ -61,6 +61,8 @@ class Source(ABC):
     revision: ClassVar[int] = 1
     # Options that say how to get the data but do not change it: kept out of the fingerprint.
     transport: ClassVar[tuple[str, ...]] = ()
+    # Options that came later: at their default, what was there before, they are in no fingerprint.
+    added: ClassVar[tuple[str, ...]] = ()
     fetch_hint: ClassVar[str] = ""  # the command that fetches the files
     splits: ClassVar[str] = ""  # which images are train, validation, test, and by whose choice
     identity: ClassVar[str] = "content"  # what the fingerprint covers
@@ -74,6 +76,12 @@ class Source(ABC):
     def options(cls) -> dict[str, dataclasses.Field[Any]]:
         """The options of this source beside path and image_size, by name."""
         return {f.name: f for f in dataclasses.fields(cls) if f.name not in ("path", "image_size")}
+
+    def lasting(self) -> dict[str, Any]:
+        """The options that change the data, defaults included but of those that came later."""
+        return {name: getattr(self, name) for name, field in self.options().items()
+                if name not in self.transport
+                and not (name in self.added and getattr(self, name) == field.default)}
 
     def side(self) -> int | None:
         """The side of the images in pixels: the one asked for, else the native one."""

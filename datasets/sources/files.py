@@ -14,6 +14,7 @@ import numpy as np
 
 from datasets.decode import decode
 from datasets.messages import DatasetError
+from datasets.photographs import Photographs
 from datasets.sources import listings
 from datasets.sources.base import digest
 from datasets.sources.heldout import HeldOut
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from datasets.types import Split
 
-APART = ("image_size", "holdout", "partial")  # fields that a listing does not depend on
+APART = ("image_size", "holdout", "partial", "whole")  # fields that a listing does not depend on
 SHOWN = 5  # bad files that a message names
 BLOCK = 512  # files read before they are decoded: 60 MB of ImageNet
 SPOKEN = {"train": "training", "validation": "validation", "test": "test"}
@@ -35,14 +36,18 @@ class Files(HeldOut):
     """Published images on disk, read when wanted.
 
     partial: take the images that are there, where fewer than the published ones are (a subset, or
-    sets whose web addresses have died); without it that is refused.
+    sets whose web addresses have died); without it that is refused. whole: photographs stay whole
+    in their files: views crop from all of one, evaluations see the centre 224 of 256 pixels of its
+    shorter side; without it both see its centre square at the image size.
     """
 
     partial: bool = False
+    whole: bool = False
 
     identity = "order, class, name and size of the files: their content is published, not hashed"
     native_side = 224
     squares = True
+    added = ("whole",)
     official: ClassVar[dict[str, tuple[int, ...]]] = {}  # published number(s) of images of a part
 
     @property
@@ -94,6 +99,13 @@ class Files(HeldOut):
         if bad:
             raise DatasetError([self.unreadable(bad, len(ids))])
         return out
+
+    def photographs(self, split: Split, index: NDArray[np.int64]) -> Photographs:
+        """The photographs at these positions of the pool, undecoded."""
+        side = self.side()
+        assert side is not None, self.name
+        files = self.listing(self.part_of(split)).files[self.pool(split).ids[index]]
+        return Photographs(self, files, side)
 
     def unreadable(self, bad: Sequence[str], total: int, shown: int = SHOWN) -> str:
         """One line for files that cannot be decoded: which and why, and the two remedies."""

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.evaluation.photographs import joined
 from harness.evaluation.sgd_config import Settings, Sgd
 from harness.training import schedules
 from harness.training.sampling import Sampler
@@ -115,7 +116,8 @@ class Rows:
         order = torch.cat([(~late).nonzero(), late.nonzero()]).flatten().argsort()
         found = [(part.features[rows], part.labels[rows]) for part, rows in
                  ((first, index[~late]), (second, index[late] - len(first)))]
-        return tuple(torch.cat(both)[order] for both in zip(*found, strict=True))  # type: ignore[return-value]
+        features, labels = (joined(*both)[order] for both in zip(*found, strict=True))
+        return features, labels
 
 
 def batches(count: int, config: Sgd, seed: int) -> Iterator[tuple[Sampler, Tensor, float, int]]:

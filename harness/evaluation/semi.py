@@ -89,7 +89,9 @@ def _listed(whole: Features, own: NDArray[np.int64], held: NDArray[np.int64]) ->
     train, validation = whole.train, whole.validation
     few = TrainSplit(train.features[rows], train.labels[rows])
     if len(held):
-        few = TrainSplit(torch.cat([few.features, validation.features[moved]]),
+        from harness.evaluation.photographs import joined  # imports torch
+
+        few = TrainSplit(joined(few.features, validation.features[moved]),
                          torch.cat([few.labels, validation.labels[moved]]))
         kept = torch.ones(len(validation), dtype=torch.bool)
         kept[moved] = False

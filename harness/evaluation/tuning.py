@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from datasets import views
 from datasets.recipes import View
 from harness.evaluation.measures import MAP11
+from harness.evaluation.photographs import joined
 from harness.evaluation.scores import grade, report_scores
 from harness.evaluation.splits import Features, Labelled, TrainSplit, ValidationSplit, best
 from harness.evaluation.subject import Subject
@@ -85,7 +86,7 @@ def tune(subject: Subject, data: Features, config: Tuning,
 
 def merged(train: TrainSplit, validation: ValidationSplit) -> TrainSplit:
     """Both splits as one to train on, after everything is chosen."""
-    return TrainSplit(torch.cat([train.features, validation.features]),
+    return TrainSplit(joined(train.features, validation.features),
                       torch.cat([train.labels, validation.labels]))
 
 

@@ -1,8 +1,8 @@
-"""Where the loop gets its images: from memory, from a memory-mapped file, or from shards.
+"""Where the loop gets its images: from memory, a memory-mapped file, image files, or shards.
 
-A feed knows how many images there are and gives batches of them. Those in memory or in a mapped
-file come in the order of the sampler; a stream has an order of its own. Either way the state is
-small and the batches after `load_state_dict` are those that would have come.
+A feed knows how many images there are and gives batches of them. Those in memory or in files come
+in the order of the sampler; a stream has an order of its own. Either way the state is small and the
+batches after `load_state_dict` are those that would have come.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from datasets.photographs import Photographs
 from datasets.rows import is_mapped
 from datasets.shards import Epoch, Sample, Share
 from datasets.streams import Stream
@@ -108,6 +109,25 @@ class Mapped(Feed):
         return _Ordered(self, Sampler(len(self), size, seed), self.device, ahead=True)
 
 
+class Decoded(Feed):
+    """Photographs in their files, decoded whole by threads a batch ahead; views crop them."""
+
+    def __init__(self, photographs: Photographs, device: str) -> None:
+        self.photographs, self.device = photographs, torch.device(device)
+
+    def __len__(self) -> int:
+        return len(self.photographs)
+
+    def take(self, index: Tensor) -> Canvas:
+        """The photographs at int64 (b,), on the device."""
+        canvas = canvas_of(self.photographs.whole(index.cpu().numpy()))
+        return Canvas(_sent(canvas.pixels, self.device), canvas.extent)
+
+    def batches(self, size: int, seed: int) -> Batches:
+        """In the sampler's order."""
+        return _Ordered(self, Sampler(len(self), size, seed), self.device, ahead=True)
+
+
 class Streamed(Feed):
     """Images in shards, decoded whole by threads ahead of time; views crop them on the device."""
 
@@ -122,10 +142,12 @@ class Streamed(Feed):
         return _Stream(self.stream, size, seed, self.device)
 
 
-def feed_of(pixels: NDArray[np.uint8] | Stream, device: str) -> Feed:
+def feed_of(pixels: NDArray[np.uint8] | Stream | Photographs, device: str) -> Feed:
     """The feed for what `datasets.build` returns; which one it is changes no number."""
     if isinstance(pixels, Stream):
         return Streamed(pixels, device)
+    if isinstance(pixels, Photographs):
+        return Decoded(pixels, device)
     if is_mapped(pixels) and not _fits(pixels, device):
         return Mapped(pixels, device)
     owned = pixels if pixels.flags.writeable else np.array(pixels)
@@ -156,7 +178,7 @@ def _sent(batch: Tensor, device: torch.device) -> Tensor:
 class _Ordered(Batches):
     """Batches of a feed that can be indexed, in the sampler's order; perhaps one ahead."""
 
-    def __init__(self, feed: Resident | Mapped, sampler: Sampler, device: torch.device, *,
+    def __init__(self, feed: Resident | Mapped | Decoded, sampler: Sampler, device: torch.device, *,
                  ahead: bool = False) -> None:
         self._feed, self._sampler, self._device = feed, sampler, device
         self._thread = ThreadPoolExecutor(1, "feed") if ahead else None
@@ -221,7 +243,7 @@ class _Stream(Batches):
     def _draw(self, samples: Iterator[list[Sample]]) -> Drawn:
         numbers, images = self._stream.decode(next(samples))
         rows = torch.from_numpy(numbers)
-        canvas = _canvas(images)
+        canvas = canvas_of(images)
         return Drawn(rows, rows.to(self._device, non_blocking=True),
                      Canvas(_sent(canvas.pixels, self._device), canvas.extent))
 
@@ -242,7 +264,7 @@ def _lanes(wanted: int, batch: int) -> int:
     return next(lanes for lanes in range(min(wanted, batch), 0, -1) if batch % lanes == 0)
 
 
-def _canvas(images: list[NDArray[np.uint8]]) -> Canvas:
+def canvas_of(images: list[NDArray[np.uint8]]) -> Canvas:
     """Images (h, w, 3) at the top left of one tensor, black beside them."""
     extent = torch.tensor([image.shape[:2] for image in images], dtype=torch.float32)
     height, width = (-(-int(side) // ROUND) * ROUND for side in extent.amax(0))
