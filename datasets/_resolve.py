@@ -279,8 +279,8 @@ def describe(name: str) -> dict[str, Any]:
     metrics = {"top1": "top-1", "mean_per_class": "mean per class", "map11": "11-point mAP"}
     kinds = [word for word, holds in (("several classes an image", cls.multilabel),
                                       ("unlabelled", not cls.labelled),
-                                      ("centre squares of photographs at the image size, which"
-                                       " views are cropped from", cls.squares),
+                                      ("centre squares of photographs at the image size"
+                                       " (options.whole=true: whole)", cls.squares),
                                       ("streamed, never listed in memory", cls.huge)) if holds]
     return {"name": name, "title": cls.title, "size": cls.size, "kind": ", ".join(kinds),
             "splits": cls.splits, "metric": metrics[cls.metric], "licence": cls.licence,
