@@ -40,7 +40,8 @@ class CLD(Method):
         ("grouping == 'ncuts' and eigenvectors > batch_size // group_splits",
          "option 'eigenvectors' {eigenvectors} exceeds the batch of {batch_size // group_splits}:"
          " lower it"),
-        ("key_splits > batch_size // 2 or group_splits > batch_size // 2",
+        ("key_splits > 1 and key_splits > batch_size // 2"
+         " or group_splits > 1 and group_splits > batch_size // 2",
          "options 'key_splits' {key_splits}, 'group_splits' {group_splits}: parts of a batch of"
          " {batch_size} need 2 images: lower them"),
     )

@@ -166,7 +166,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(
 
 
 def test_shuffling_bn_names_what_it_cannot_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("methods.moco_v2.world", lambda: 3)
+    monkeypatch.setattr(parts, "world", lambda: 3)
     with pytest.raises(ValueError, match="'key_splits' 4 over 3 processes: choose a multiple of 3"):
         ranks.small.built("mocov2", key_splits=4)
 
