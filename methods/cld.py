@@ -42,8 +42,7 @@ class CLD(Method):
          " lower it"),
         ("key_splits > 1 and key_splits > batch_size // 2"
          " or group_splits > 1 and group_splits > batch_size // 2",
-         "options 'key_splits' {key_splits}, 'group_splits' {group_splits}: parts of a batch of"
-         " {batch_size} need 2 images: lower them"),
+         "'key_splits', 'group_splits': too many parts for {batch_size} images: lower them"),
     )
     warns = (
         ("groups > batch_size // group_splits",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
@@ -74,6 +75,11 @@ def options_of(config: type) -> dict[str, Option]:
 
     Raises ValueError when a field has no default: every option must have one.
     """
+    return dict(_options_of(config))
+
+
+@functools.cache  # the fields of a class do not change, and a plan asks for them at every stage
+def _options_of(config: type) -> dict[str, Option]:
     found = {}
     for entry in dataclasses.fields(config):
         if entry.default is MISSING:

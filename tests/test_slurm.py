@@ -176,7 +176,7 @@ def test_what_is_refused_after_some_was_accepted_is_written_down(cluster: Cluste
     assert sorted(submission.all_ids) == sorted(cluster.jobs()) and submission.all_ids
     assert "refused" in submission.lines[-1] and not submission.uncertain
     cancelled = cluster.run(tmp_path, base=TINY[:2], module="harness.cancel")
-    assert f"cancelled: {len(submission.all_ids)} jobs" in cancelled.stdout
+    assert f"cancelled: {len(submission.all_ids)} job" in cancelled.stdout
     until_idle(cluster)
 
 
